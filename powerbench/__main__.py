@@ -1,0 +1,19 @@
+"""The command `powerbench`, and `python -m powerbench`."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> int:
+    """Run the command line; returns the exit status."""
+    if sys.platform == "win32":
+        sys.stderr.write("powerbench runs on Linux and macOS; on Windows, use it inside WSL.\n")
+        return 1
+    from powerbench.cli.app import main as run
+
+    return run(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

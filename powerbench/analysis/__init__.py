@@ -1,0 +1,1 @@
+"""Arithmetic on what was recorded: no file is read here and no device asked."""

@@ -1,0 +1,173 @@
+"""A run in figures: what a step costs, computed from its edges each time it is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from powerbench.records import RunRecord, Status, StepTrace
+from powerbench.units import NS_PER_MS, counted, seconds_from_ns, significant
+
+TABLE_STEPS = 100
+TRACE_STEPS = 100
+SLOW_FIRST = 1.5
+BUSY_LOAD_PER_CORE = 0.5
+
+
+class Latency(Struct, frozen=True, kw_only=True):
+    """Milliseconds a step. All but the mean are None where edges were taken at both ends only."""
+
+    mean: float
+    median: float | None = None
+    p5: float | None = None
+    p95: float | None = None
+    min: float | None = None
+    max: float | None = None
+
+
+class Summary(Struct, frozen=True, kw_only=True):
+    """The object that `--json` prints, keys in its order. None: not recorded, or without meaning."""
+
+    run: str
+    status: Status
+    reason: str | None
+    device: str
+    timer: str | None
+    model: str
+    mode: str
+    batch_size: int
+    sequence_length: int
+    dtype: str
+    steps: int
+    warmup_steps: int
+    wall_s: float | None
+    wall_s_100_steps: float | None
+    latency_ms: Latency | None
+    samples_per_s: float | None
+    tflop_per_s: float | None
+    peak_memory_bytes: int | None
+    energy: dict[str, Any] | None
+    energy_reason: str | None
+    slowdown: dict[str, Any] | None
+    notes: list[str]
+
+
+def summarize(run: str, record: RunRecord, steps: StepTrace) -> Summary:
+    """The figures of a run, named by the path `run`."""
+    cell = record.cell
+    spans = steps.spans("step")
+    done = sum(count for _, _, count in spans)
+    wall_s = seconds_from_ns(spans[-1][1] - spans[0][0]) if spans else None
+    rate = done / wall_s if wall_s else None
+    flop = record.workload.flop_per_step if record.workload else None
+    samples = record.workload.samples_per_step if record.workload else None
+    tflop_per_s = rate * flop / 1e12 if rate and flop is not None else None
+    return Summary(
+        run=run,
+        status=record.status,
+        reason=record.reason,
+        device=cell.device,
+        timer=record.device.timer if record.device else None,
+        model=cell.model,
+        mode=cell.mode,
+        batch_size=cell.batch_size,
+        sequence_length=cell.sequence_length,
+        dtype=cell.dtype,
+        steps=done,
+        warmup_steps=steps.stage.count("warmup"),
+        wall_s=wall_s,
+        wall_s_100_steps=TABLE_STEPS / rate if rate else None,
+        latency_ms=latency(spans),
+        samples_per_s=rate * samples if rate and samples is not None else None,
+        tflop_per_s=tflop_per_s,
+        peak_memory_bytes=record.peak_memory_bytes,
+        energy=None,
+        energy_reason="no meter was recorded with this run" if not record.rails else None,
+        slowdown=None,
+        notes=[*record.notes, *notes(record, spans, tflop_per_s)],
+    )
+
+
+def latency(spans: Sequence[tuple[int, int, int]]) -> Latency | None:
+    """Milliseconds a step over stretches (start_ns, end_ns, steps); percentiles between neighbours are interpolated."""
+    if not spans:
+        return None
+    import numpy as np
+
+    start, end, count = np.asarray(spans, dtype=np.int64).T
+    mean = float((end[-1] - start[0]) / count.sum() / NS_PER_MS)
+    if len(spans) == 1 and count[0] > 1:
+        return Latency(mean=mean)
+    each = (end - start) / count / NS_PER_MS
+    p5, median, p95 = (float(value) for value in np.percentile(each, (5, 50, 95)))
+    return Latency(mean=mean, median=median, p5=p5, p95=p95, min=float(each.min()), max=float(each.max()))
+
+
+def notes(record: RunRecord, spans: Sequence[tuple[int, int, int]], tflop_per_s: float | None) -> list[str]:
+    """What a reader must know to read the figures right."""
+    found = [
+        _few_steps(record, spans),
+        _coarse_edges(record, spans),
+        _slow_first(record, spans),
+        _busy_machine(record),
+        _on_battery(record),
+        _impossible(record, tflop_per_s),
+    ]
+    return [note for note in found if note is not None]
+
+
+def _few_steps(record: RunRecord, spans: Sequence[tuple[int, int, int]]) -> str | None:
+    steps = sum(count for _, _, count in spans)
+    if record.cell.trace and steps < TRACE_STEPS:
+        return (
+            f"{counted(steps, 'step')} {'is' if steps == 1 else 'are'} few for a slowdown trace: "
+            f"only large changes show. Measure {TRACE_STEPS} or more with --steps."
+        )
+    if 0 < steps < TABLE_STEPS:
+        return f"The time for {TABLE_STEPS} steps is extrapolated from {steps}."
+    return None
+
+
+def _coarse_edges(record: RunRecord, spans: Sequence[tuple[int, int, int]]) -> str | None:
+    coarsest = max((count for _, _, count in spans), default=1)
+    if coarsest == 1:
+        return None
+    if len(spans) == 1:
+        return "The device was waited for at both ends only, so there is a mean latency and nothing else."
+    return (
+        f"Latencies are means of blocks of up to {coarsest} steps: the device was waited for at each block's end only."
+    )
+
+
+def _slow_first(record: RunRecord, spans: Sequence[tuple[int, int, int]]) -> str | None:
+    if len(spans) < 3:
+        return None
+    each = [(end - start) / count for start, end, count in spans]
+    usual = sorted(each)[len(each) // 2]
+    if each[0] < SLOW_FIRST * usual:
+        return None
+    remedy = "Add steps to --warmup" if record.cell.warmup else "Leave first steps out with --warmup"
+    return f"The first measured step took {significant(each[0] / usual)} times the median. {remedy} to keep it out."
+
+
+def _busy_machine(record: RunRecord) -> str | None:
+    load, cores = record.environment.get("load_1min"), record.environment.get("logical_cores")
+    if load is None or not cores or load < BUSY_LOAD_PER_CORE * cores:
+        return None
+    return f"The machine was busy before the run began (load {load:.1f} on {counted(cores, 'core')})."
+
+
+def _on_battery(record: RunRecord) -> str | None:
+    return "The machine ran on its battery, which may slow it down." if record.environment.get("on_battery") else None
+
+
+def _impossible(record: RunRecord, tflop_per_s: float | None) -> str | None:
+    bound = record.device.plausible_tflop_per_s if record.device else None
+    if bound is None or tflop_per_s is None or tflop_per_s <= bound:
+        return None
+    return (
+        f"{significant(tflop_per_s)} TFLOP/s is more than this device can do (at most {significant(bound)}): "
+        "the clock did not wait for it, and the times are wrong."
+    )

@@ -1,0 +1,88 @@
+"""The options that commands share, each written once: its name, its unit, its help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+WHAT = "What to measure"
+HOW = "How to measure it"
+RESULT = "Where the result goes"
+
+ProfileName = Annotated[
+    str | None,
+    typer.Argument(metavar="[PROFILE]", help="A shipped profile (see `powerbench profiles`) or a path to a YAML file."),
+]
+Device = Annotated[
+    str | None,
+    typer.Option("--device", metavar="NAME", help="auto (the best one here) or cpu.", rich_help_panel=WHAT),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="NAME",
+        help="bert-base-cased, bert-large-cased, bert-tiny, ...; sleep is the control.",
+        rich_help_panel=WHAT,
+    ),
+]
+Mode = Annotated[
+    str | None, typer.Option("--mode", metavar="MODE", help="training or inference.", rich_help_panel=WHAT)
+]
+BatchSize = Annotated[
+    int | None, typer.Option("--batch-size", metavar="N", help="Samples a step.", rich_help_panel=WHAT)
+]
+SequenceLength = Annotated[
+    int | None, typer.Option("--sequence-length", metavar="N", help="Tokens a sample.", rich_help_panel=WHAT)
+]
+Dtype = Annotated[
+    str | None,
+    typer.Option("--dtype", metavar="TYPE", help="float32, bfloat16 or float16 (autocast).", rich_help_panel=WHAT),
+]
+Attention = Annotated[
+    str | None, typer.Option("--attention", metavar="KIND", help="sdpa or eager.", rich_help_panel=WHAT)
+]
+Steps = Annotated[
+    int | None, typer.Option("--steps", metavar="N", help="Measured steps, at least.", rich_help_panel=HOW)
+]
+Warmup = Annotated[
+    int | None, typer.Option("--warmup", metavar="N", help="Steps before the measured ones.", rich_help_panel=HOW)
+]
+MinSeconds = Annotated[
+    float | None,
+    typer.Option("--min-seconds", metavar="S", help="Go on for at least so long.", rich_help_panel=HOW),
+]
+MaxSeconds = Annotated[
+    float | None,
+    typer.Option("--max-seconds", metavar="S", help="End the run after so long, finished or not.", rich_help_panel=HOW),
+]
+Threads = Annotated[
+    int | None, typer.Option("--threads", metavar="N", help="torch's threads on the cpu.", rich_help_panel=HOW)
+]
+Copy = Annotated[
+    str | None,
+    typer.Option(
+        "--copy", metavar="HOW", help="Batches to the device: async, blocking or resident.", rich_help_panel=HOW
+    ),
+]
+SyncEvery = Annotated[
+    int | None,
+    typer.Option(
+        "--sync-every", metavar="K", help="Wait for the device at each K-th step; 0: at both ends.", rich_help_panel=HOW
+    ),
+]
+Trace = Annotated[
+    bool | None,
+    typer.Option("--trace", help="Make it a slowdown trace: gauges at 10 Hz.", rich_help_panel=HOW),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Any setting of a profile, e.g. seed=1.", rich_help_panel=HOW),
+]
+Output = Annotated[
+    Path,
+    typer.Option("--output", metavar="DIR", help="The folder in which runs are kept.", rich_help_panel=RESULT),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.", rich_help_panel=RESULT)]

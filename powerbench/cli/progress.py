@@ -1,0 +1,61 @@
+"""The line on stderr that shows a run at work: rewritten on a terminal, one plain line a stage anywhere else."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from typing import TYPE_CHECKING
+
+from powerbench.units import duration, significant
+
+if TYPE_CHECKING:
+    from powerbench.records import Cell
+    from powerbench.session import Progress
+
+TO_START_OF_LINE = "\r"
+CLEAR_TO_END_OF_LINE = "\x1b[K"
+
+
+class ProgressLine:
+    """Shows where a run stands.
+
+    Written by hand: a live display of a library costs a core a percent of its time, and the steps run on that core.
+    """
+
+    def __init__(self, cell: Cell) -> None:
+        self._what = f"{cell.device} {cell.model} {cell.mode}"
+        self._rewrites = sys.stderr.isatty()
+        self._stage = ""
+
+    def __enter__(self) -> ProgressLine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._rewrites:
+            self._write(TO_START_OF_LINE + CLEAR_TO_END_OF_LINE)
+
+    def show(self, progress: Progress) -> None:
+        """Show this state."""
+        if self._rewrites:
+            width = shutil.get_terminal_size().columns - 1
+            text = f"{self._what}: {in_words(progress)}"[:width]
+            self._write(TO_START_OF_LINE + text + CLEAR_TO_END_OF_LINE)
+        elif progress.stage != self._stage:
+            self._write(f"{self._what}: {progress.stage}\n")
+        self._stage = progress.stage
+
+    def _write(self, text: str) -> None:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+
+
+def in_words(progress: Progress) -> str:
+    """`measuring, step 40 of 100, 812 ms a step, 48s left`."""
+    if progress.stage == "starting":
+        return "starting (loading torch, building the model)"
+    parts = [f"{progress.stage}, step {progress.done} of {progress.total}"]
+    if progress.step_s is not None:
+        parts.append(f"{significant(progress.step_s * 1000)} ms a step")
+    if progress.left_s is not None:
+        parts.append(f"{duration(round(progress.left_s)) if progress.left_s >= 1 else '0s'} left")
+    return ", ".join(parts)

@@ -1,0 +1,98 @@
+"""`powerbench run`: measure a cell and print what it costs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from powerbench.cli import options
+
+if TYPE_CHECKING:
+    from powerbench.records import Cell, Status
+    from powerbench.rundir.load import Run
+
+EXIT_STATUS: dict[Status, int] = {"complete": 0, "interrupted": 130, "unavailable": 3}
+REFRESH_S = 0.25
+
+
+def run(
+    profile: options.ProfileName = None,
+    device: options.Device = None,
+    mode: options.Mode = None,
+    model: options.Model = None,
+    batch_size: options.BatchSize = None,
+    sequence_length: options.SequenceLength = None,
+    dtype: options.Dtype = None,
+    attention: options.Attention = None,
+    steps: options.Steps = None,
+    warmup: options.Warmup = None,
+    min_seconds: options.MinSeconds = None,
+    max_seconds: options.MaxSeconds = None,
+    threads: options.Threads = None,
+    copy: options.Copy = None,
+    sync_every: options.SyncEvery = None,
+    trace: options.Trace = None,
+    set_: options.Set = None,
+    output: options.Output = Path("runs"),
+    json: options.Json = False,
+) -> int:
+    """Measure what a step costs on this machine.
+
+    Without PROFILE and options: bert-base-cased, training, batch 32, sequence 128, 100 steps, the best device here.
+
+    Example: powerbench run --mode inference --batch-size 16 --trace
+    """
+    given = {
+        "device": device,
+        "mode": mode,
+        "model": model,
+        "batch_size": batch_size,
+        "sequence_length": sequence_length,
+        "dtype": dtype,
+        "attention": attention,
+        "steps": steps,
+        "warmup": warmup,
+        "min_seconds": min_seconds,
+        "max_seconds": max_seconds,
+        "threads": threads,
+        "copy": copy,
+        "sync_every": sync_every,
+        "trace": trace,
+    }
+    cell = cell_asked_for(profile, set_ or [], {key: value for key, value in given.items() if value is not None})
+    measured = measure(cell, output)
+    show(measured, json=json)
+    return EXIT_STATUS.get(measured.record.status, 1)
+
+
+def cell_asked_for(profile: str | None, sets: list[str], given: dict[str, Any]) -> Cell:
+    """The cell that the command line asks for, checked, with its choices made."""
+    from powerbench.profile import assignment, find_profile, load_profile, make_cell, resolve
+
+    loaded = load_profile(find_profile(profile)) if profile is not None else None
+    return resolve(make_cell(profile=loaded, sets=dict(map(assignment, sets)), options=given), metered=False)
+
+
+def measure(cell: Cell, output: Path) -> Run:
+    """Measure with progress on stderr."""
+    from powerbench.cli.progress import ProgressLine
+    from powerbench.session import record_run
+
+    with ProgressLine(cell) as line:
+        return record_run(cell, parent=output, on_progress=line.show, progress_period_s=REFRESH_S)
+
+
+def show(measured: Run, *, json: bool) -> None:
+    """The result on stdout; on stderr how it ended if not well, where it lies, and what to type next."""
+    from powerbench.reports import FORMATS
+
+    record = measured.record
+    if json or record.windows.get("measured"):
+        typer.echo(FORMATS["json" if json else "terminal"]([measured]))
+        typer.echo("", err=True)
+    if record.status != "complete":
+        typer.echo(f"powerbench: The run was not completed ({record.status}): {record.reason}.", err=True)
+    typer.echo(f"Recorded in {measured.path}", err=True)
+    typer.echo(f"See it again with: powerbench report {measured.path}", err=True)

@@ -1,0 +1,75 @@
+"""The devices a step can run on, and the one question asked of each: how is the end of a step seen on the clock?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Literal, Protocol
+
+from powerbench.devices.cpu import Cpu
+from powerbench.errors import UsageError
+from powerbench.records import DeviceRecord
+
+Copy = Literal["async", "blocking", "resident"]
+
+
+class Timer(Protocol):
+    """Writes one mark for each boundary between steps: int64 pairs (submit_ns, end_ns), 0 = not reached."""
+
+    def mark(self) -> int:
+        """Stamp the boundary behind the step just submitted; returns the clock in ns. Called once a step: be quick."""
+
+    def fence(self) -> int:
+        """Wait until the device has finished, and give the last boundary its edge; returns the clock in ns."""
+
+    def finish(self) -> None:
+        """After the last fence: fill in the edges that can only be read now."""
+
+
+class Device(Protocol):
+    """A kind of device. Only `confirm` and what comes after it may import torch: they run in the worker."""
+
+    name: str
+    default_copy: Copy
+    default_sync_every: int
+
+    def why_unavailable(self) -> str | None:
+        """One sentence with the remedy, or None if the device seems to be here. Imports no torch."""
+
+    def confirm(self) -> str | None:
+        """The worker's own check, with torch, before it builds anything: one sentence, or None if all is well."""
+
+    def torch_device(self) -> str:
+        """The name by which torch knows it."""
+
+    def describe(self) -> DeviceRecord:
+        """What the run records of the device that it stepped on."""
+
+    def synchronize(self) -> None:
+        """Wait until all submitted work is done."""
+
+    def timer(self, marks: memoryview, *, sync_every: int) -> Timer:
+        """A timer that writes into `marks` (int64, two a boundary) and takes an edge at each `sync_every`-th."""
+
+    def memory(self) -> Mapping[str, int | None]:
+        """Bytes by gauge (`allocated`, `reserved`, ...), cheap enough for an edge; None where torch does not tell."""
+
+    def peak_memory(self) -> tuple[int | None, str]:
+        """The most bytes in use so far, and what that figure covers."""
+
+
+DEVICES: dict[str, Device] = {"cpu": Cpu()}
+
+
+def choose_device(name: str) -> str:
+    """The name of a device in `DEVICES`: `name` itself, or for `auto` the best one here.
+
+    Raises UsageError for a name that no device has.
+    """
+    if name == "auto":
+        return next(name for name, device in DEVICES.items() if device.why_unavailable() is None)
+    if name in DEVICES:
+        return name
+    close = get_close_matches(name, DEVICES, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(['auto', *DEVICES])}."
+    raise UsageError(f"There is no device called {name!r}; {hint}")

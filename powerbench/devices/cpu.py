@@ -1,0 +1,64 @@
+"""The processor: a step is over when Python is past it."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from powerbench.devices.timers import InstantTimer
+from powerbench.environment import processor_name
+from powerbench.records import DeviceRecord
+
+if TYPE_CHECKING:
+    from powerbench.devices import Copy
+
+# No core made does more: an AMX unit multiplies 16-bit floats at 2,048 operations a cycle, at most at 4 GHz.
+PLAUSIBLE_TFLOP_PER_S_PER_CORE = 8.2
+
+
+class Cpu:
+    """The processor, all of its cores that torch uses."""
+
+    name = "cpu"
+    default_copy: Copy = "blocking"
+    default_sync_every = 1
+
+    def why_unavailable(self) -> str | None:
+        """Never: where this runs, there is a processor."""
+        return None
+
+    def confirm(self) -> str | None:
+        """Nothing to confirm."""
+        return None
+
+    def torch_device(self) -> str:
+        """torch's name for it."""
+        return "cpu"
+
+    def describe(self) -> DeviceRecord:
+        """The processor's own name."""
+        return DeviceRecord(
+            kind="cpu",
+            name=processor_name(),
+            timer="clock",
+            plausible_tflop_per_s=PLAUSIBLE_TFLOP_PER_S_PER_CORE * (os.cpu_count() or 1),
+        )
+
+    def synchronize(self) -> None:
+        """Work on the processor is done when its call returns."""
+
+    def timer(self, marks: memoryview, *, sync_every: int) -> InstantTimer:
+        """Every boundary is an edge, whatever `sync_every` asks."""
+        return InstantTimer(marks)
+
+    def memory(self) -> Mapping[str, int | None]:
+        """None of its own: the supervisor samples the worker's resident memory from outside."""
+        return {}
+
+    def peak_memory(self) -> tuple[int | None, str]:
+        """Peak resident memory of this process, in bytes (getrusage counts kilobytes on Linux, bytes on macOS)."""
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024, "the worker's resident memory"

@@ -1,0 +1,148 @@
+"""What the machine and its software are: the facts without which a number cannot be repeated."""
+
+from __future__ import annotations
+
+import ast
+import os
+import platform
+import subprocess
+import sys
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+import powerbench
+
+# Variables that change what a step costs, by prefix: torch and its allocators, thread pools, device visibility.
+TELLING_VARIABLES = (
+    *("PYTORCH_", "TORCH", "ATEN_", "CUDA_", "CUBLAS_", "CUDNN_", "NVIDIA_"),
+    *("OMP_", "MKL_", "KMP_", "GOMP_", "OPENBLAS_", "VECLIB_", "DNNL_", "ONEDNN_"),
+    *("MALLOC_", "LD_PRELOAD", "DYLD_INSERT_LIBRARIES"),
+)
+SECRET_WORDS = ("TOKEN", "SECRET", "PASSWORD", "KEY")
+PACKAGES = ("transformers", "numpy", "datasets")
+
+
+def describe_environment() -> dict[str, Any]:
+    """Facts about this machine for `run.json`; None where the system does not tell. Imports no torch."""
+    memory = psutil.virtual_memory()
+    return {
+        "powerbench": powerbench.__version__,
+        "python": platform.python_version(),
+        "torch": torch_version(),
+        **{name: package_version(name) for name in PACKAGES},
+        "system": system_name(),
+        "machine": platform.machine(),
+        "host": platform.node(),
+        "processor": processor_name(),
+        "cores": psutil.cpu_count(logical=False),
+        "logical_cores": psutil.cpu_count(),
+        "usable_cores": usable_cores(),
+        "memory_bytes": memory.total,
+        "memory_available_bytes": memory.available,
+        "swap_bytes": psutil.swap_memory().total,
+        "load_1min": os.getloadavg()[0],
+        "on_battery": on_battery(),
+        "variables": telling_variables(os.environ),
+    }
+
+
+def telling_variables(environment: os._Environ[str] | dict[str, str]) -> dict[str, str]:
+    """The variables that change results, without those that might hold a secret."""
+    return {
+        name: value
+        for name, value in sorted(environment.items())
+        if name.startswith(TELLING_VARIABLES) and not any(word in name for word in SECRET_WORDS)
+    }
+
+
+def package_version(name: str) -> str | None:
+    """The installed version of a package, or None."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def torch_version() -> str | None:
+    """The installed torch's own version, read as text since importing it costs seconds; None without torch."""
+    return torch_facts().get("__version__") or package_version("torch")
+
+
+@cache
+def torch_facts() -> dict[str, str | None]:
+    """What `torch/version.py` assigns (`__version__`, `cuda`, `git_version`, ...), without running it."""
+    spec = find_spec("torch")
+    if spec is None or spec.origin is None:
+        return {}
+    source = Path(spec.origin).with_name("version.py")
+    if not source.is_file():
+        return {}
+    facts: dict[str, str | None] = {}
+    for statement in ast.parse(source.read_text("utf-8")).body:
+        if isinstance(statement, ast.Assign):
+            targets, value = statement.targets, statement.value
+        elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
+            targets, value = [statement.target], statement.value
+        else:
+            continue
+        if isinstance(value, ast.Constant) and (value.value is None or isinstance(value.value, str)):
+            facts |= {target.id: value.value for target in targets if isinstance(target, ast.Name)}
+    return facts
+
+
+def system_name() -> str:
+    """`macOS 15.5`, or the kernel's name and release."""
+    if sys.platform == "darwin":
+        return f"macOS {platform.mac_ver()[0]}"
+    return f"{platform.system()} {platform.release()}"
+
+
+@cache
+def processor_name() -> str:
+    """The processor's marketing name (`Apple M1 Max`, `AMD EPYC`), or its architecture where that is all there is."""
+    if sys.platform == "darwin":
+        return _sysctl("machdep.cpu.brand_string") or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8", errors="replace").splitlines()
+    except OSError:
+        return platform.machine()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "Model")))
+    return next(names, None) or platform.machine()
+
+
+def usable_cores() -> int | None:
+    """How many logical cores this process may run on; None where the system has no affinity (macOS)."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return None
+
+
+def on_battery() -> bool | None:
+    """Whether the machine runs on its battery; None where it has none or the system does not tell."""
+    battery = psutil.sensors_battery()
+    if battery is None or battery.power_plugged is None:
+        return None
+    return not battery.power_plugged
+
+
+def boot_id() -> str | None:
+    """Names this boot: two runs with the same one share a monotonic clock. None where the system does not tell."""
+    if sys.platform == "darwin":
+        return _sysctl("kern.bootsessionuuid")
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        return None
+
+
+def _sysctl(name: str) -> str | None:
+    try:
+        done = subprocess.run(["/usr/sbin/sysctl", "-n", name], capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

@@ -1,0 +1,19 @@
+"""The errors that a user can act on: one sentence each, with the exit status that goes with it."""
+
+
+class PowerbenchError(Exception):
+    """Something the user can mend: the message says what failed, on what, and what to do next."""
+
+    exit_status = 1
+
+
+class UsageError(PowerbenchError):
+    """The command or a setting is wrong as it was typed."""
+
+    exit_status = 2
+
+
+class Unavailable(PowerbenchError):
+    """What was asked for by name does not exist on this machine."""
+
+    exit_status = 3

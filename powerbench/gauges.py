@@ -1,0 +1,95 @@
+"""What the machine and the workers are doing at a moment: load, clocks, memory, swap and paging."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from powerbench.records import Gauge
+
+
+class MachineGauges:
+    """Samples the whole machine; ratios cover the time since the last sample."""
+
+    def __init__(self) -> None:
+        self._times = psutil.cpu_times()
+
+    def read(self) -> list[Gauge]:
+        """The gauges of this moment; one that the system does not offer is absent."""
+        now = time.monotonic_ns()
+        swap = psutil.swap_memory()
+        values: dict[str, float | None] = {
+            "system.cpu_ratio": self._busy_ratio(),
+            "system.load_1min": os.getloadavg()[0],
+            "system.memory_available_bytes": psutil.virtual_memory().available,
+            "system.swap_used_bytes": swap.used,
+            "system.swap_in_bytes": swap.sin,
+            "system.swap_out_bytes": swap.sout,
+            "cpu.clock_mhz": _clock_mhz(),
+        }
+        return [Gauge(now, name, value) for name, value in values.items() if value is not None]
+
+    def _busy_ratio(self) -> float | None:
+        before, self._times = self._times, psutil.cpu_times()
+        spent = [after - was for after, was in zip(self._times, before, strict=True)]
+        # guest time is counted in user time as well (man 5 proc)
+        named = dict(zip(self._times._fields, spent, strict=True))
+        total = sum(spent) - named.get("guest", 0.0) - named.get("guest_nice", 0.0)
+        return 1 - (named["idle"] + named.get("iowait", 0.0)) / total if total > 0 else None
+
+
+class ProcessGauges:
+    """Samples the processes of the run from outside; one that has ended has no gauges."""
+
+    def __init__(self, names: Sequence[str], pids: Sequence[int]) -> None:
+        self._processes: list[tuple[str, psutil.Process]] = []
+        for name, pid in zip(names, pids, strict=True):
+            with suppress(psutil.Error):
+                self._processes.append((name, psutil.Process(pid)))
+        self._before: dict[str, tuple[int, float]] = {}
+
+    def read(self) -> list[Gauge]:
+        """Resident memory, pages read back from disk so far, and busy cores since the last sample."""
+        gauges: list[Gauge] = []
+        for name, process in self._processes:
+            with suppress(psutil.Error):
+                gauges += self._read(name, process)
+        return gauges
+
+    def _read(self, name: str, process: psutil.Process) -> list[Gauge]:
+        with process.oneshot():
+            now = time.monotonic_ns()
+            memory, times = process.memory_info(), process.cpu_times()
+        gauges = [Gauge(now, f"{name}.rss_bytes", memory.rss)]
+        page_ins = getattr(memory, "pageins", None) if sys.platform == "darwin" else _major_faults(process.pid)
+        if page_ins is not None:
+            gauges.append(Gauge(now, f"{name}.page_ins", page_ins))
+        busy_s = times.user + times.system
+        if name in self._before:
+            then, busy_then_s = self._before[name]
+            gauges.append(Gauge(now, f"{name}.cpu_cores", (busy_s - busy_then_s) / ((now - then) / 1e9)))
+        self._before[name] = (now, busy_s)
+        return gauges
+
+
+def _major_faults(pid: int) -> int | None:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text("ascii", errors="replace")
+    except OSError:
+        return None
+    # man 5 proc: majflt is field 12; the name, field 2, may hold anything but ends with the last parenthesis.
+    return int(stat.rpartition(")")[2].split()[9])
+
+
+def _clock_mhz() -> float | None:
+    try:
+        clock = psutil.cpu_freq()
+    except (OSError, NotImplementedError, AttributeError):  # containers and some ARM boards list no clocks
+        return None
+    return clock.current if clock is not None and clock.current > 0 else None

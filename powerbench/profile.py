@@ -1,0 +1,196 @@
+"""Profiles: YAML experiments, read strictly, laid under the options of the command, and made into a cell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+import yaml
+from msgspec import inspect as types
+
+import powerbench
+from powerbench.devices import DEVICES, choose_device
+from powerbench.errors import PowerbenchError, UsageError
+from powerbench.records import Cell
+from powerbench.workloads import workload_of
+
+SUFFIXES = (".yaml", ".yml")
+FIELDS = {field.name: field for field in msgspec.structs.fields(Cell)}
+KINDS = {name: types.type_info(field.type) for name, field in FIELDS.items()}
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A profile as it was read: `settings` holds the keys that it gives, checked."""
+
+    path: Path
+    description: str
+    settings: dict[str, Any]
+
+
+def shipped_profiles() -> dict[str, Path]:
+    """The profiles that come with powerbench, by name: inside the package, or (editable) in the checkout beside it."""
+    package = Path(powerbench.__file__).parent
+    for folder in (package / "profiles", package.parent / "profiles"):
+        if folder.is_dir():
+            return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return {}
+
+
+def find_profile(name: str) -> Path:
+    """The file of a profile: a path where `name` has a slash or ends in .yaml, else a shipped one by its name."""
+    if "/" in name or name.endswith(SUFFIXES):
+        return Path(name)
+    shipped = shipped_profiles()
+    if name not in shipped:
+        close = get_close_matches(name, shipped, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(shipped)}."
+        raise PowerbenchError(
+            f"There is no profile called {name!r}; {hint} A file of yours needs a path: ./{name}.yaml"
+        )
+    return shipped[name]
+
+
+def load_profile(path: Path) -> Profile:
+    """Read a profile. Raises PowerbenchError with the file's name, the key, and what was expected."""
+    try:
+        content = yaml.load(path.read_text("utf-8"), Loader=_StrictLoader)  # a SafeLoader: nothing is constructed
+    except OSError as error:
+        raise PowerbenchError(f"Cannot read the profile {path}: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise PowerbenchError(f"The profile {path} is not text in UTF-8.") from error
+    except yaml.YAMLError as error:
+        raise PowerbenchError(f"The profile {path} is no YAML: {_one_line(error)}.") from error
+    if not isinstance(content, dict):
+        shape = {list: "a list", type(None): "nothing"}.get(type(content), "a single value")
+        raise PowerbenchError(f"The profile {path} holds {shape}; write settings, one `key: value` a line.")
+    description = content.pop("description", "")
+    if not isinstance(description, str):
+        raise PowerbenchError(f"In the profile {path}, description must be text.")
+    settings = {key: checked(key, value, f"In the profile {path}, ") for key, value in content.items()}
+    return Profile(path, description, settings)
+
+
+def assignment(text: str) -> tuple[str, Any]:
+    """The key and value of `--set key=value`; the value is read as YAML, as in a profile. Raises UsageError."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise UsageError(f"--set {text} has no value; write --set key=value.")
+    try:
+        parsed = yaml.load(value, Loader=_StrictLoader)
+    except yaml.YAMLError as error:
+        raise UsageError(f"--set {text}: the value is no YAML: {_one_line(error)}.") from error
+    return key.strip(), parsed
+
+
+def make_cell(
+    *, profile: Profile | None = None, sets: Mapping[str, Any] | None = None, options: Mapping[str, Any] | None = None
+) -> Cell:
+    """The cell that a command asks for: options before --set before the profile before the defaults."""
+    settings = dict(profile.settings) if profile else {}
+    try:
+        settings |= {key: checked(key, value, "In --set, ") for key, value in (sets or {}).items()}
+        for key, value in (options or {}).items():
+            settings[key] = checked(key, value, "", shown=f"--{key.replace('_', '-')}")
+    except PowerbenchError as error:
+        raise UsageError(str(error)) from error
+    return Cell(**settings)
+
+
+def resolve(cell: Cell, *, metered: bool) -> Cell:
+    """`cell` with every choice made that it leaves open, and checked against its device and workload.
+
+    Raises UsageError where it makes no sense.
+    """
+    device = DEVICES[choose_device(cell.device)]
+    workload_of(cell.model).check(cell)
+    return msgspec.structs.replace(
+        cell,
+        device=device.name,
+        copy=cell.copy or device.default_copy,
+        sync_every=device.default_sync_every if cell.sync_every is None else cell.sync_every,
+        # Ten seconds is what makes a meter's edges small against its window (design: meters).
+        min_seconds=(10.0 if metered else 0.0) if cell.min_seconds is None else cell.min_seconds,
+    )
+
+
+def checked(key: object, value: object, where: str, *, shown: str | None = None) -> Any:
+    """`value` as the type of the setting `key`. Raises PowerbenchError that says what was expected."""
+    if key not in FIELDS:
+        close = get_close_matches(str(key), FIELDS, n=1, cutoff=0.5)
+        hint = f"did you mean {close[0]}?" if close else f"the settings are {', '.join(FIELDS)}."
+        raise PowerbenchError(f"{where}{key!r} is not a setting; {hint}")
+    name = shown or str(key)
+    if isinstance(value, list):
+        raise PowerbenchError(
+            f"{where}{name} is a list, but a run measures one cell: give one value, and run once for each."
+        )
+    expected = FIELDS[str(key)].type
+    try:
+        return msgspec.convert(_number_if_float(value, expected), expected)
+    except msgspec.ValidationError:
+        wanted = _wanted(KINDS[str(key)])
+        close = get_close_matches(str(value), _choices(KINDS[str(key)]), n=1)
+        hint = f"; did you mean {close[0]}?" if close else "."
+        raise PowerbenchError(f"{where}{name} must be {wanted}, not {_written(value)}{hint}") from None
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML as `safe_load` reads it, but a key given twice is an error and not the last one's silent victory."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, str) and key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key} is given twice", key_node.start_mark)
+            seen.add(str(key))
+        return super().construct_mapping(node, deep)
+
+
+def _number_if_float(value: object, expected: Any) -> object:
+    # YAML 1.1 reads 1e-4, without a dot, as text.
+    if isinstance(value, str) and float in (expected, *_members(expected)):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _members(annotation: Any) -> list[Any]:
+    members = get_args(annotation)
+    return [*members, *(inner for member in members for inner in _members(member))]
+
+
+def _wanted(kind: types.Type) -> str:
+    if isinstance(kind, types.Metadata):
+        return str((kind.extra_json_schema or {})["description"])
+    if isinstance(kind, types.UnionType):
+        return ", or ".join(_wanted(member) for member in kind.types)
+    if isinstance(kind, types.LiteralType):
+        return f"one of {', '.join(map(str, kind.values))}"
+    return {types.BoolType: "true or false", types.NoneType: "null"}[type(kind)]
+
+
+def _choices(kind: types.Type) -> list[str]:
+    if isinstance(kind, types.UnionType):
+        return [choice for member in kind.types for choice in _choices(member)]
+    return list(map(str, kind.values)) if isinstance(kind, types.LiteralType) else []
+
+
+def _written(value: object) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "nothing"}[value]
+    return repr(value)
+
+
+def _one_line(error: yaml.YAMLError) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return f"{error.problem} (line {mark.line + 1}, column {mark.column + 1})"
+    return " ".join(str(error).split())

@@ -1,0 +1,205 @@
+"""What a run is made of: the cell that was asked for, the edges and joules that were measured, and how it ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, NamedTuple, get_args
+
+from msgspec import Meta, Struct
+
+# History of the run directory's format. Raise it with a line here and a folder tests/golden/schema-N.
+#   1  the first
+SCHEMA = 1
+
+Mode = Literal["training", "inference"]
+Stage = Literal["warmup", "step", "tail"]
+Status = Literal["running", "complete", "interrupted", "oom", "swapping", "timeout", "unavailable", "failed"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+
+# A setting's description completes the sentence "... must be ...".
+# The upper ends are far beyond sense: they turn a slip of the keyboard, or .inf, into a sentence.
+Count = Annotated[int, Meta(ge=1, le=10_000_000, description="a whole number from 1 to 10,000,000")]
+CountOrZero = Annotated[int, Meta(ge=0, le=10_000_000, description="a whole number from 0 to 10,000,000")]
+Seconds = Annotated[float, Meta(ge=0, le=1e8, description="a number of seconds, 0 or more")]
+SomeSeconds = Annotated[float, Meta(gt=0, le=1e8, description="a number of seconds above 0")]
+Positive = Annotated[float, Meta(gt=0, le=1e8, description="a number above 0")]
+Name = Annotated[str, Meta(min_length=1, description="a name")]
+
+
+class Cell(Struct, frozen=True, kw_only=True):
+    """One fully specified measurement; the defaults are those of the published tables.
+
+    `None` means "choose for me": the device's own default, or no limit. A recorded cell has had its choices made.
+    """
+
+    device: Name = "auto"
+    model: Name = "bert-base-cased"
+    mode: Mode = "training"
+    batch_size: Count = 32
+    sequence_length: Count = 128
+    steps: Count = 100
+    warmup: CountOrZero = 5
+    min_seconds: Seconds | None = None
+    max_seconds: SomeSeconds | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    attention: Literal["sdpa", "eager"] = "sdpa"
+    threads: Count | None = None
+    copy: Literal["async", "blocking", "resident"] | None = None
+    sync_every: CountOrZero | None = None
+    trace: bool = False
+    dropout: bool = True
+    optimizer: Literal["adam"] = "adam"
+    learning_rate: Positive = 1e-4
+    weights: Literal["random"] = "random"
+    batches: Count = 8
+    seed: CountOrZero = 0
+    sleep_ms: Positive = 10.0
+
+
+class Supervisor(Struct, frozen=True):
+    """The process that writes `run.json`; its start time (unix seconds) tells it from a later one of the same pid."""
+
+    pid: int
+    start_time_s: float
+
+
+class Clock(Struct, frozen=True, kw_only=True):
+    """Where the machine's monotonic clock stood against the calendar, at both ends of the run."""
+
+    boot_id: str | None
+    start_monotonic_ns: int
+    start_unix_ns: int
+    end_monotonic_ns: int | None = None
+    end_unix_ns: int | None = None
+
+
+class DeviceRecord(Struct, frozen=True, kw_only=True):
+    """The device that a worker stepped on. `uuid` is None where the device has none."""
+
+    kind: str
+    name: str
+    timer: str
+    uuid: str | None = None
+    plausible_tflop_per_s: float | None = None
+
+
+class WorkloadRecord(Struct, frozen=True, kw_only=True):
+    """What a step was: samples, parameters, floating-point operations; None where unknown or without meaning."""
+
+    samples_per_step: int
+    parameters: int | None = None
+    flop_per_step: float | None = None
+
+
+class RailRecord(Struct, frozen=True, kw_only=True):
+    """One thing that a meter measures, and what a reader must know to read its curve right.
+
+    `part` is what the rail covers in one word; `contains` names the parts that lie inside it, so that nothing is
+    counted twice. None means that the maker of the sensor does not say.
+    """
+
+    source: str
+    method: Literal["counter", "interval average", "instant, integrated"]
+    state: Literal["measured", "estimated"]
+    scope: str
+    part: Literal["cpu", "gpu", "ane", "dram", "package", "soc", "module", "system"]
+    contains: list[str] = []
+    period_s: float
+    averaging_s: float | None = None
+    coverage: float = 1.0
+    quantum_j: float | None = None
+    accuracy: float | None = None
+    accuracy_source: str | None = None
+    uuid: str | None = None
+    offset_ns: int = 0
+    time_uncertainty_ns: int = 0
+    lost: str | None = None
+
+
+class Reading(NamedTuple):
+    """A point of a rail's curve: joules since the meter was opened, at a moment of the monotonic clock."""
+
+    time_ns: int
+    rail: str
+    energy_j: float
+
+
+class Gauge(NamedTuple):
+    """A value of the moment, for `telemetry.csv`: `gpu0.power_w`, `thermal_pressure`, `worker0.rss_bytes`."""
+
+    time_ns: int
+    name: str
+    value: float | str
+
+
+class Window(Struct, frozen=True):
+    """A stretch of the monotonic clock, `[start_ns, end_ns]`."""
+
+    start_ns: int
+    end_ns: int
+
+
+class RunRecord(Struct, frozen=True, kw_only=True):
+    """`run.json`: everything about a run but its curves. Of what is None, nothing was recorded."""
+
+    schema: int = SCHEMA
+    id: str
+    status: Status
+    reason: str | None = None
+    cell: Cell
+    clock: Clock
+    environment: dict[str, Any] = {}
+    device: DeviceRecord | None = None
+    workload: WorkloadRecord | None = None
+    rails: dict[str, RailRecord] = {}
+    unmetered: dict[str, str] = {}
+    windows: dict[str, Window] = {}
+    tail_s: float = 0.0
+    peak_memory_bytes: int | None = None
+    peak_memory_of: str | None = None
+    ranks: int = 1
+    supervisor: Supervisor
+    notes: list[str] = []
+
+
+@dataclass(frozen=True)
+class StepTrace:
+    """One rank's steps in order: row i is step i, times on the monotonic clock in ns.
+
+    `start_ns` is the edge before the step. `submit_ns` is when Python had enqueued it. `end_ns` is None where no edge
+    was taken; the next edge then closes all the steps since the one before.
+    """
+
+    stage: list[Stage] = field(default_factory=list)
+    start_ns: list[int] = field(default_factory=list)
+    submit_ns: list[int] = field(default_factory=list)
+    end_ns: list[int | None] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.start_ns)
+
+    def append(self, stage: Stage, start_ns: int, submit_ns: int, end_ns: int | None) -> None:
+        """Add the next step."""
+        self.stage.append(stage)
+        self.start_ns.append(start_ns)
+        self.submit_ns.append(submit_ns)
+        self.end_ns.append(end_ns)
+
+    def spans(self, stage: Stage) -> list[tuple[int, int, int]]:
+        """The stretches between neighbouring edges in `stage`: (start_ns, end_ns, number of steps)."""
+        spans: list[tuple[int, int, int]] = []
+        steps = 0
+        for its_stage, start, end in zip(self.stage, self.start_ns, self.end_ns, strict=True):
+            if its_stage != stage:
+                steps = 0
+                continue
+            steps += 1
+            if end is not None:
+                spans.append((start, end, steps))
+                steps = 0
+        return spans
+
+    def window(self, stage: Stage) -> Window | None:
+        """From the first to the last edge of `stage`, or None if it has not two."""
+        spans = self.spans(stage)
+        return Window(spans[0][0], spans[-1][1]) if spans else None

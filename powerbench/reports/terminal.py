@@ -1,0 +1,105 @@
+"""A run as a person reads it: what was measured, what a step costs, and what to know about the figures."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Sequence
+
+from powerbench.analysis.summary import Latency, Summary, summarize
+from powerbench.records import RunRecord
+from powerbench.rundir.load import Run
+from powerbench.units import byte_size, counted, duration, significant
+
+WIDTH = 88
+LABEL_WIDTH = 13
+
+
+def as_terminal(runs: Sequence[Run]) -> str:
+    """The runs one below the other, as plain text."""
+    return "\n\n".join("\n".join(describe(run)) for run in runs)
+
+
+def describe(run: Run) -> list[str]:
+    """The lines about one run."""
+    summary = summarize(str(run.path), run.record, run.steps[0])
+    return [
+        headline(run.record),
+        machine_line(run.record),
+        "",
+        *rows(figures(summary, run.record)),
+        *notes(summary.notes),
+    ]
+
+
+def headline(record: RunRecord) -> str:
+    """`bert-base-cased, training, batch 32 x sequence 128, float32`."""
+    cell = record.cell
+    if cell.model == "sleep":
+        return f"sleep, {significant(cell.sleep_ms)} ms a step (the control)"
+    return f"{cell.model}, {cell.mode}, batch {cell.batch_size} x sequence {cell.sequence_length}, {cell.dtype}"
+
+
+def machine_line(record: RunRecord) -> str:
+    """`cpu: AMD EPYC, 2 threads, torch 2.13.0, Linux 6.1`."""
+    facts = record.environment
+    threads = facts.get("threads")
+    parts = [
+        f"{record.cell.device}: {record.device.name}" if record.device else record.cell.device,
+        counted(threads, "thread") if threads is not None and record.cell.device == "cpu" else None,
+        f"torch {facts['torch']}" if facts.get("torch") and record.cell.model != "sleep" else None,
+        facts.get("system"),
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def figures(summary: Summary, record: RunRecord) -> Iterable[tuple[str, str]]:
+    """Label and text of each line, from what there is."""
+    if summary.status != "complete":
+        yield "Status", f"{summary.status}: {summary.reason}" if summary.reason else summary.status
+    if summary.wall_s is None or summary.latency_ms is None:
+        yield "Wall time", "no step was measured to its end"
+    else:
+        yield "Wall time", _wall(summary.steps, summary.wall_s, summary.wall_s_100_steps)
+        yield "Latency", _latency(summary.latency_ms)
+    if summary.samples_per_s is not None and record.cell.model != "sleep":
+        flops = "" if summary.tflop_per_s is None else f", {significant(summary.tflop_per_s)} TFLOP/s"
+        yield "Throughput", f"{significant(summary.samples_per_s)} samples/s{flops}"
+    if summary.peak_memory_bytes is not None:
+        yield "Peak memory", f"{byte_size(summary.peak_memory_bytes)} ({record.peak_memory_of})"
+    if summary.energy is None:
+        yield "Energy", f"not measured: {summary.energy_reason}"
+
+
+def rows(figures: Iterable[tuple[str, str]]) -> Iterable[str]:
+    """Labels in one column, texts in another, long texts wrapped under their own beginning."""
+    for label, text in figures:
+        yield from textwrap.wrap(
+            text,
+            WIDTH,
+            initial_indent=f"  {label:<{LABEL_WIDTH}}",
+            subsequent_indent=" " * (LABEL_WIDTH + 2),
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+
+
+def notes(notes: Sequence[str]) -> Iterable[str]:
+    """The notes below the figures, each wrapped."""
+    if notes:
+        yield ""
+    for note in notes:
+        yield from textwrap.wrap(note, WIDTH, initial_indent="  Note: ", subsequent_indent="        ")
+
+
+def _wall(steps: int, wall_s: float, wall_s_100_steps: float | None) -> str:
+    text = f"{duration(wall_s)} for {counted(steps, 'step')}"
+    return text if steps == 100 or wall_s_100_steps is None else f"{text} ({duration(wall_s_100_steps)} for 100)"
+
+
+def _latency(latency: Latency) -> str:
+    mean = f"{significant(latency.mean)} ms a step on average"
+    if latency.median is None or latency.p5 is None or latency.p95 is None:
+        return mean
+    return (
+        f"{mean}, median {significant(latency.median)} (P5 {significant(latency.p5)} to P95 {significant(latency.p95)})"
+    )

@@ -1,0 +1,107 @@
+"""The run directory: what its files are called, how one is made, and how `run.json` is replaced without a gap."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from powerbench.errors import PowerbenchError
+from powerbench.records import Cell, RunRecord
+
+
+class RunDir:
+    """The paths inside one run directory."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.record = path / "run.json"
+        self.energy = path / "energy.csv"
+        self.telemetry = path / "telemetry.csv"
+
+    def marks(self, rank: int) -> Path:
+        """The memory-mapped marks of a rank."""
+        return self.path / f"marks-{rank}.bin"
+
+    def steps(self, rank: int) -> Path:
+        """The steps of a rank, folded from its marks."""
+        return self.path / f"steps-{rank}.csv"
+
+    def events(self, rank: int) -> Path:
+        """What a worker said of itself."""
+        return self.path / f"worker-{rank}.jsonl"
+
+    def log(self, rank: int) -> Path:
+        """A worker's stdout and stderr."""
+        return self.path / f"worker-{rank}.log"
+
+    def write_record(self, record: RunRecord) -> None:
+        """Replace `run.json` in one stroke: a reader finds the old one or the new one, also after a power cut."""
+        aside = self.path / "run.json.new"
+        with aside.open("wb") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(record), indent=1))
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(self.record)
+        folder = os.open(self.path, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def create_run_dir(parent: Path, cell: Cell, *, now: datetime | None = None) -> RunDir:
+    """Make a new run directory below `parent` and point `parent/latest` to it.
+
+    Raises PowerbenchError where nothing can be written.
+    """
+    name = run_name(cell, now or datetime.now(UTC))
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        path = _make_unique(parent, name)
+    except OSError as error:
+        raise PowerbenchError(
+            f"Cannot make a run directory in {parent}: {error.strerror}. Choose another folder with --output."
+        ) from error
+    _link_latest(parent, path)
+    return RunDir(path)
+
+
+def run_name(cell: Cell, now: datetime) -> str:
+    """`20261123T173000Z-cpu-bert-tiny-inference-b16-s128`."""
+    stamp = now.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+    what = (cell.device, cell.model, cell.mode, f"b{cell.batch_size}", f"s{cell.sequence_length}")
+    return "-".join((stamp, *map(slug, what)))
+
+
+def slug(text: str) -> str:
+    """`text` as part of a file name: lower case, nothing but letters, digits, dots and dashes, at most 60 letters."""
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.")[:60] or "x"
+
+
+def _make_unique(parent: Path, name: str) -> Path:
+    number = 1
+    while True:
+        path = parent / (name if number == 1 else f"{name}-{number}")
+        try:
+            path.mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return path
+
+
+def _link_latest(parent: Path, path: Path) -> None:
+    aside = parent / f".latest-{os.getpid()}"
+    # The link is a convenience: a file system without links (exFAT), or a folder called latest, costs no run.
+    with suppress(OSError):
+        aside.unlink(missing_ok=True)
+        aside.symlink_to(path.name)
+        try:
+            aside.replace(parent / "latest")
+        finally:
+            aside.unlink(missing_ok=True)

@@ -1,0 +1,103 @@
+"""Files that grow by whole lines: written with one `write` a batch, read without a last line that has no end."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from powerbench.records import Gauge, Reading
+
+TELEMETRY_HEADER = "time_ns,name,value"
+STEPS_HEADER = "step,stage,start_ns,submit_ns,end_ns"
+ENERGY_HEADER = "time_ns,rail,energy_j"
+
+
+class LineWriter:
+    """Appends lines to a file of which this process is the only writer. Raises OSError (a full disk, say)."""
+
+    def __init__(self, path: Path, *, header: str | None = None) -> None:
+        self._path = path
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        if header is not None and os.fstat(self._fd).st_size == 0:
+            self.write([header])
+
+    def write(self, lines: Iterable[str]) -> None:
+        """Append `lines`, all with one system call."""
+        data = "".join(f"{line}\n" for line in lines).encode()
+        if data and os.write(self._fd, data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
+
+    def close(self) -> None:
+        """Let go of the file; closing twice is no error."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class EventWriter:
+    """Appends events, one JSON object a line, each stamped with the monotonic clock by its sender."""
+
+    def __init__(self, path: Path) -> None:
+        self._lines = LineWriter(path)
+
+    def write(self, event: str, *, time_ns: int, **facts: Any) -> None:
+        """Append one event."""
+        self._lines.write([msgspec.json.encode({"event": event, "time_ns": time_ns, **facts}).decode()])
+
+
+class LineTail:
+    """Reads on from where the last call stopped; a line that is not ended yet waits for the next call."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+
+    def read(self) -> list[str]:
+        """The whole lines that came since the last call; none while the file does not exist."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                data = file.read()
+        except FileNotFoundError:
+            return []
+        whole = data[: data.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        return whole.decode("utf-8", errors="replace").splitlines()
+
+
+def read_events(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """The events in `lines`; a line that is no JSON object is passed over."""
+    for line in lines:
+        try:
+            yield msgspec.json.decode(line, type=dict[str, Any])
+        except msgspec.DecodeError:
+            continue
+
+
+def gauge_line(gauge: Gauge) -> str:
+    """A row of telemetry.csv. Names and words never hold a comma: they are our own."""
+    value = gauge.value
+    return f"{gauge.time_ns},{gauge.name},{value if isinstance(value, str) else format(value, '.9g')}"
+
+
+def reading_line(reading: Reading) -> str:
+    """A row of energy.csv, to the microjoule."""
+    return f"{reading.time_ns},{reading.rail},{reading.energy_j:.6f}"
+
+
+def read_telemetry(path: Path) -> dict[str, list[tuple[int, float]]]:
+    """The numeric gauges of telemetry.csv by name, as (time_ns, value) in the order of the file."""
+    gauges: dict[str, list[tuple[int, float]]] = {}
+    for line in LineTail(path).read()[1:]:
+        time, _, rest = line.partition(",")
+        name, _, value = rest.partition(",")
+        try:
+            gauges.setdefault(name, []).append((int(time), float(value)))
+        except ValueError:
+            continue  # a word (thermal_pressure), or a line that a crash left damaged
+    return gauges

@@ -1,0 +1,148 @@
+"""Reading a run back, whatever became of it: finished, still running, or killed at any moment."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+import psutil
+
+from powerbench.environment import boot_id
+from powerbench.errors import PowerbenchError
+from powerbench.records import SCHEMA, DeviceRecord, RunRecord, Stage, StepTrace, Supervisor, Window, WorkloadRecord
+from powerbench.rundir import RunDir
+from powerbench.rundir.lines import LineTail, read_events, read_telemetry
+from powerbench.rundir.marks import MarksReader
+
+# How far two readings of one process's start time may lie apart (the kernel counts in hundredths of a second, and
+# the calendar may have been set meanwhile).
+START_TIME_TOLERANCE_S = 2.0
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as it lies on disk: `steps` by rank."""
+
+    path: Path
+    record: RunRecord
+    steps: list[StepTrace]
+
+
+def load_run(path: Path) -> Run:
+    """Read the run in the folder `path`. Raises PowerbenchError where there is none that this version can read."""
+    rundir = RunDir(path)
+    record = read_record(rundir)
+    events = [list(read_events(LineTail(rundir.events(rank)).read())) for rank in range(record.ranks)]
+    measured = [measured_steps(of_rank) for of_rank in events]
+    steps = [read_steps(rundir, rank, record.cell.warmup, measured[rank]) for rank in range(record.ranks)]
+    if record.status == "running":
+        if not is_alive(record.supervisor, record.clock.boot_id):
+            record = msgspec.structs.replace(
+                record,
+                status="interrupted",
+                reason=f"its supervisor (pid {record.supervisor.pid}) is gone without having ended it",
+            )
+        record = complete_record(record, events[0], steps[0])
+        if record.peak_memory_bytes is None:
+            record = with_sampled_peak(record, rundir)
+    return Run(path, record, steps)
+
+
+def read_record(rundir: RunDir) -> RunRecord:
+    """`run.json` as it stands. Raises PowerbenchError."""
+    try:
+        data = rundir.record.read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise PowerbenchError(
+            f"{rundir.path} is not a run: it holds no run.json. Name the folder that `powerbench run` printed."
+        ) from error
+    except OSError as error:
+        raise PowerbenchError(f"Cannot read {rundir.record}: {error.strerror}.") from error
+    schema = _schema(data, rundir)
+    if schema > SCHEMA:
+        raise PowerbenchError(
+            f"{rundir.path} was written by a newer powerbench (schema {schema}; this one reads up to {SCHEMA}). "
+            "Upgrade powerbench to read it."
+        )
+    try:
+        return msgspec.json.decode(data, type=RunRecord)
+    except msgspec.DecodeError as error:
+        raise PowerbenchError(f"{rundir.record} is damaged ({error}); its CSV files can still be read.") from error
+
+
+def _schema(data: bytes, rundir: RunDir) -> int:
+    class HasSchema(msgspec.Struct):
+        schema: int
+
+    try:
+        return msgspec.json.decode(data, type=HasSchema).schema
+    except msgspec.DecodeError as error:
+        raise PowerbenchError(f"{rundir.record} is no run record ({error}).") from error
+
+
+def read_steps(rundir: RunDir, rank: int, warmup: int, measured: int | None) -> StepTrace:
+    """A rank's steps: those in its CSV, then those that only its left-over marks hold."""
+    trace = StepTrace()
+    for line in LineTail(rundir.steps(rank)).read()[1:]:
+        row = re.fullmatch(r"(\d+),(warmup|step|tail),(\d+),(\d+),(\d*)", line)
+        if row is None or int(row[1]) != len(trace):
+            break
+        trace.append(cast(Stage, row[2]), int(row[3]), int(row[4]), int(row[5]) if row[5] else None)
+    reader = MarksReader(rundir.marks(rank), warmup=warmup)
+    reader.look()
+    marks = reader.steps(measured=measured, final=True)
+    for at in range(len(trace), len(marks)):
+        trace.append(marks.stage[at], marks.start_ns[at], marks.submit_ns[at], marks.end_ns[at])
+    return trace
+
+
+def measured_steps(events: Iterable[dict[str, Any]]) -> int | None:
+    """How many steps the worker says that it measured; None while it has not said so."""
+    return next((event["steps"] for event in events if event["event"] == "window"), None)
+
+
+def complete_record(record: RunRecord, events: Iterable[dict[str, Any]], steps: StepTrace) -> RunRecord:
+    """`record` with what the worker said of itself and the windows that its edges give."""
+    changes: dict[str, Any] = {}
+    for event in events:
+        if event["event"] == "ready":
+            changes["device"] = msgspec.convert(event["device"], DeviceRecord)
+            changes["workload"] = msgspec.convert(event["workload"], WorkloadRecord)
+            changes["environment"] = record.environment | event["environment"]
+        elif event["event"] == "end":
+            changes["peak_memory_bytes"] = event.get("peak_memory_bytes")
+            changes["peak_memory_of"] = event.get("peak_memory_of")
+    return msgspec.structs.replace(record, windows=record.windows | windows_of(steps), **changes)
+
+
+def windows_of(steps: StepTrace) -> dict[str, Window]:
+    """The stretches of warm-up, measured steps and tail, as far as their edges tell."""
+    names: dict[str, Stage] = {"warmup": "warmup", "measured": "step", "tail": "tail"}
+    found = {name: steps.window(stage) for name, stage in names.items()}
+    return {name: window for name, window in found.items() if window is not None}
+
+
+def with_sampled_peak(record: RunRecord, rundir: RunDir) -> RunRecord:
+    """`record` with the largest sampled resident memory as its peak, for a worker that could not tell its own."""
+    sampled = [value for _, value in read_telemetry(rundir.telemetry).get("worker0.rss_bytes", [])]
+    if not sampled:
+        return record
+    return msgspec.structs.replace(
+        record, peak_memory_bytes=int(max(sampled)), peak_memory_of="the worker's resident memory, as sampled"
+    )
+
+
+def is_alive(supervisor: Supervisor, boot: str | None) -> bool:
+    """Whether that very process still runs on this boot of this machine."""
+    if boot != boot_id():
+        return False
+    try:
+        process = psutil.Process(supervisor.pid)
+        started = abs(process.create_time() - supervisor.start_time_s) <= START_TIME_TOLERANCE_S
+        return started and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False

@@ -1,0 +1,123 @@
+"""The marks of a rank: boundaries between steps in a memory-mapped file that outlives whoever writes it.
+
+boundary     0         1         2               int64, little-endian, 0 = not reached
+           submit,end submit,end submit,end ...  boundary 0 opens the first step; boundary i closes step i - 1
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import sys
+from array import array
+from pathlib import Path
+
+from powerbench.records import Stage, StepTrace
+
+BYTES_A_MARK = 16
+
+
+class MarksWriter:
+    """The worker's side: a preallocated, mapped file, so that a mark is two stores and survives SIGKILL."""
+
+    def __init__(self, path: Path, *, capacity: int) -> None:
+        size = (capacity + 1) * BYTES_A_MARK
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            _allocate(fd, size)
+            self._map = mmap.mmap(fd, size)
+        finally:
+            os.close(fd)
+        self.view = memoryview(self._map).cast("q")
+
+
+class MarksReader:
+    """The supervisor's side: reads boundaries in order and says which steps they decide."""
+
+    def __init__(self, path: Path, *, warmup: int) -> None:
+        self._path = path
+        self._warmup = warmup
+        self._map: mmap.mmap | None = None
+        self._next = 0  # the first step that has not been returned
+        self._edge = 0  # the last edge before it
+        self.reached = 0  # boundaries seen so far
+
+    def look(self) -> int:
+        """How many boundaries have been reached; only these are in what `steps` returns next."""
+        marks = self._mapped()
+        if marks is not None:
+            capacity = len(marks) // BYTES_A_MARK
+            while self.reached < capacity and _pair(marks, self.reached)[0]:
+                self.reached += 1
+        return self.reached
+
+    def steps(self, *, measured: int | None, final: bool = False) -> StepTrace:
+        """The steps decided since the last call, in order.
+
+        A step is decided once its edge or a later one is there; with `final` nothing more will come, and those
+        without an edge are returned too. `measured` is the number of steps after the warm-up once that is known:
+        what comes later is the tail.
+        """
+        trace = StepTrace()
+        for step, start, submit, end in self._decided(self._pending(), final=final):
+            trace.append(stage_of(step, warmup=self._warmup, measured=measured), start, submit, end)
+        return trace
+
+    def last_ns(self) -> int | None:
+        """When the last boundary was reached; None before the first."""
+        marks = self._mapped()
+        return max(_pair(marks, self.reached - 1)) if marks is not None and self.reached else None
+
+    def _pending(self) -> list[tuple[int, int]]:
+        marks = self._mapped()
+        if marks is None or not self.reached:
+            return []
+        self._edge = self._edge or _pair(marks, 0)[1]
+        return [_pair(marks, at) for at in range(self._next + 1, self.reached)] if self._edge else []
+
+    def _decided(self, pairs: list[tuple[int, int]], *, final: bool) -> list[tuple[int, int, int, int | None]]:
+        if not final:
+            while pairs and not pairs[-1][1]:
+                pairs.pop()
+        rows: list[tuple[int, int, int, int | None]] = []
+        for submit, end in pairs:
+            rows.append((self._next, self._edge, submit, end or None))
+            self._next += 1
+            self._edge = end or self._edge
+        return rows
+
+    def _mapped(self) -> mmap.mmap | None:
+        if self._map is None:
+            try:
+                with self._path.open("rb") as file:
+                    self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            except (FileNotFoundError, ValueError):  # not made yet, or made and still empty
+                return None
+        return self._map
+
+
+def stage_of(step: int, *, warmup: int, measured: int | None) -> Stage:
+    """The stage of a step, counted from 0 through warm-up, measured steps and tail."""
+    if step < warmup:
+        return "warmup"
+    return "step" if measured is None or step < warmup + measured else "tail"
+
+
+def _pair(marks: mmap.mmap, at: int) -> tuple[int, int]:
+    pair = array("q", marks[at * BYTES_A_MARK : (at + 1) * BYTES_A_MARK])
+    if sys.byteorder == "big":
+        pair.byteswap()
+    return pair[0], pair[1]
+
+
+def _allocate(fd: int, size: int) -> None:
+    # A hole in the file would turn a full disk into SIGBUS at some mark; allocated blocks make it an error now.
+    if sys.platform == "linux":
+        os.posix_fallocate(fd, 0, size)
+        return
+    zeros = bytes(1 << 20)
+    for start in range(0, size, len(zeros)):
+        chunk = zeros[: size - start]
+        if os.write(fd, chunk) != len(chunk):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

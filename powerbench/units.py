@@ -1,0 +1,53 @@
+"""Numbers with their units, written the way a person reads them."""
+
+NS_PER_S = 1_000_000_000
+NS_PER_MS = 1_000_000
+
+
+def seconds_from_ns(ns: int) -> float:
+    """Seconds in `ns` nanoseconds."""
+    return ns / NS_PER_S
+
+
+def duration(seconds: float) -> str:
+    """A duration in the form of the published tables: `2m 29s`, `3h 26m`, `43s`; below ten seconds with decimals."""
+    if seconds < 1:
+        return milliseconds(seconds * 1000)
+    if seconds < 9.995:
+        return f"{seconds:.2f}s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m {whole % 60:02d}s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60}h {minutes % 60:02d}m"
+
+
+def milliseconds(ms: float) -> str:
+    """Milliseconds with three significant digits, whole above a thousand: `0.412 ms`, `19.9 ms`, `1,632 ms`."""
+    return f"{significant(ms)} ms"
+
+
+def significant(value: float) -> str:
+    """`value` with three significant digits and no exponent; whole, with thousands marked, from 100 up."""
+    size = abs(value)
+    if size >= 99.95:
+        return f"{value:,.0f}"
+    for limit, digits in ((9.995, 1), (0.9995, 2), (0.09995, 3), (0.009995, 4)):
+        if size >= limit:
+            return f"{value:.{digits}f}"
+    return f"{value:.2g}" if size else "0"
+
+
+def byte_size(count: float) -> str:
+    """Bytes in decimal units: `512 MB`, `2.77 GB`."""
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size * 0.9995:
+            return f"{significant(count / size)} {unit}"
+    return f"{count:.0f} B"
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 step`, `2 steps`, `1,000 steps`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,216 @@
+"""The measured process: builds the workload, steps, marks each boundary, and says what happened."""
+
+from __future__ import annotations
+
+import gc
+import math
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from powerbench.devices import DEVICES, Device, Timer
+from powerbench.errors import PowerbenchError, Unavailable
+from powerbench.records import Cell, RunRecord
+from powerbench.rundir import RunDir
+from powerbench.rundir.lines import EventWriter
+from powerbench.rundir.load import read_record
+from powerbench.rundir.marks import MarksWriter
+from powerbench.units import NS_PER_S
+from powerbench.workloads import workload_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from powerbench.workloads import Step
+
+REPORT_EVERY_NS = NS_PER_S
+# Room for steps that a minimum duration adds: no step of ours is shorter than 0.1 ms, and 64 MB of marks is enough.
+SHORTEST_STEP_S = 1e-4
+MOST_TIMED_STEPS = 4_000_000
+FULL_COLLECTION = 2
+
+
+def main(arguments: list[str]) -> int:
+    """`python -m powerbench.worker RUN_DIR RANK`: measure the cell in RUN_DIR/run.json; returns the exit status."""
+    rundir, rank = RunDir(Path(arguments[0])), int(arguments[1])
+    Thread(target=end_with_supervisor, name="supervisor", daemon=True).start()
+    events = EventWriter(rundir.events(rank))
+    record = read_record(rundir)
+    device = DEVICES[record.cell.device]
+    try:
+        outcome, message = measure(record, device, rundir, rank, events), None
+    except Unavailable as error:
+        outcome, message = "unavailable", str(error)
+    except PowerbenchError as error:
+        outcome, message = "failed", str(error)
+    peak, covers = device.peak_memory()
+    events.write(
+        "end",
+        time_ns=time.monotonic_ns(),
+        outcome=outcome,
+        message=message,
+        peak_memory_bytes=peak,
+        peak_memory_of=covers,
+    )
+    return 0 if outcome == "complete" else 1
+
+
+def end_with_supervisor() -> None:
+    """Wait for the supervisor's end of our stdin to close, which happens when it ends however it ends; then end."""
+    while os.read(sys.stdin.fileno(), 1):
+        pass
+    group = os.getpgrp()
+    os.kill(-group if group == os.getpid() else os.getpid(), signal.SIGKILL)
+
+
+def measure(record: RunRecord, device: Device, rundir: RunDir, rank: int, events: EventWriter) -> str:
+    """Build the cell and step through it; returns the outcome: `complete`, or `interrupted` by SIGINT."""
+    cell = record.cell
+    complaint = device.confirm()
+    if complaint is not None:
+        raise Unavailable(complaint)
+    software = set_threads(cell)
+    step, what = workload_of(cell.model).build(cell, device)
+    marks = MarksWriter(rundir.marks(rank), capacity=most_steps(cell, record.tail_s))
+    timer = device.timer(marks.view, sync_every=cell.sync_every or 0)
+    described = {"device": msgspec.to_builtins(device.describe()), "workload": msgspec.to_builtins(what)}
+    events.write("ready", time_ns=time.monotonic_ns(), **described, environment=software)
+    with stop_on_sigint() as stopped, Reporter(events, device) as reporter:
+        device.synchronize()
+        run_windows(cell, record.tail_s, Loop(step, timer, reporter, stopped), events)
+        timer.finish()
+    return "interrupted" if stopped else "complete"
+
+
+def set_threads(cell: Cell) -> dict[str, Any]:
+    """Give torch the threads that the cell asks for, if the cell needs torch; what it then says of itself."""
+    if cell.model == "sleep":
+        return {}
+    import torch
+
+    if cell.threads is not None:
+        torch.set_num_threads(cell.threads)
+    return {
+        "torch": str(torch.__version__),
+        "torch_git": torch.version.git_version,
+        "threads": torch.get_num_threads(),
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+    }
+
+
+def most_steps(cell: Cell, tail_s: float) -> int:
+    """Room for marks: all steps asked for, and as many as the durations asked for can hold."""
+    timed = math.ceil(((cell.min_seconds or 0) + tail_s) / SHORTEST_STEP_S)
+    return cell.warmup + cell.steps + min(timed, MOST_TIMED_STEPS)
+
+
+class Loop:
+    """The step loop of one run: the same code for warm-up, measured steps and tail."""
+
+    def __init__(self, step: Step, timer: Timer, report: Callable[[int], int], stopped: list[int]) -> None:
+        self.timer = timer
+        self._step = step
+        self._report = report
+        self._stopped = stopped
+        self._report_ns = 0
+
+    def run(self, first: int, *, least: int, until_ns: int = 0, most: int = 0) -> int:
+        """Step from `first` to `least`, and on until the clock reads `until_ns` or step `most`; the next step.
+
+        Nothing but steps and marks, and at most once a second, right behind a mark, the report.
+        """
+        step, mark, stopped, report_ns = self._step, self.timer.mark, self._stopped, self._report_ns
+        index, now = first, 0
+        while (index < least or (now < until_ns and index < most)) and not stopped:
+            step(index)
+            now = mark()
+            index += 1
+            if now >= report_ns:
+                report_ns = self._report(now)
+        self._report_ns = report_ns
+        return index
+
+
+def run_windows(cell: Cell, tail_s: float, loop: Loop, events: EventWriter) -> None:
+    """Warm-up, measured steps, tail: one unbroken row of steps, with a fence where one ends and the next begins."""
+    timer, most = loop.timer, most_steps(cell, tail_s)
+    start_ns = timer.mark()
+    timer.fence()
+    first = loop.run(0, least=cell.warmup)
+    if cell.warmup:
+        start_ns = timer.fence()
+    until_ns = start_ns + round((cell.min_seconds or 0) * NS_PER_S)
+    last = loop.run(first, least=first + cell.steps, until_ns=until_ns, most=most)
+    end_ns = timer.fence()
+    events.write("window", time_ns=time.monotonic_ns(), first_step=first, steps=last - first)
+    if tail_s:
+        loop.run(last, least=last, until_ns=end_ns + round(tail_s * NS_PER_S), most=most)
+        timer.fence()
+
+
+@contextmanager
+def stop_on_sigint() -> Iterator[list[int]]:
+    """A list that is empty until SIGINT arrives: the loop then ends at a step's boundary, so that its edge is true."""
+    stopped: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        stopped.append(number)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield stopped
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class Reporter:
+    """Writes memory gauges and full garbage collections as events; called behind a mark, at most once a second."""
+
+    def __init__(self, events: EventWriter, device: Device) -> None:
+        self._events = events
+        self._device = device
+        self._collections: list[tuple[int, int]] = []
+        self._started_ns = 0
+
+    def __enter__(self) -> Reporter:
+        gc.callbacks.append(self._collected)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        gc.callbacks.remove(self._collected)
+        self._write_collections()
+
+    def __call__(self, now_ns: int) -> int:
+        """Report, and say when to come again (ns)."""
+        memory = self._device.memory()
+        if memory:
+            self._events.write("memory", time_ns=now_ns, **memory)
+        self._write_collections()
+        return now_ns + REPORT_EVERY_NS
+
+    def _collected(self, phase: str, info: dict[str, int]) -> None:
+        if info["generation"] != FULL_COLLECTION:
+            return
+        now = time.monotonic_ns()
+        if phase == "start":
+            self._started_ns = now
+        else:
+            self._collections.append((self._started_ns, now))
+
+    def _write_collections(self) -> None:
+        for start, end in self._collections:
+            self._events.write("gc", time_ns=start, end_ns=end, generation=FULL_COLLECTION)
+        self._collections.clear()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

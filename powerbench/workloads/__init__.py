@@ -1,0 +1,35 @@
+"""What a step does: each workload checks a cell without torch, and builds itself in the worker."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from powerbench.devices import Device
+from powerbench.records import Cell, WorkloadRecord
+from powerbench.workloads.bert import Bert
+from powerbench.workloads.sleep import Sleep
+
+
+class Step(Protocol):
+    """One step of the loop, ready to run: submits its work to the device and returns."""
+
+    def __call__(self, index: int, /) -> None:
+        """Run step `index`, counted from 0 through warm-up, measured steps and tail."""
+
+
+class Workload(Protocol):
+    """A kind of step."""
+
+    def check(self, cell: Cell) -> None:
+        """Raise UsageError where the cell makes no sense for this workload. Imports no torch."""
+
+    def build(self, cell: Cell, device: Device) -> tuple[Step, WorkloadRecord]:
+        """Everything that a step needs, in memory and on the device, and what a step is. Only in the worker."""
+
+
+WORKLOADS: dict[str, Workload] = {"bert": Bert(), "sleep": Sleep()}
+
+
+def workload_of(model: str) -> Workload:
+    """The workload that runs `model`: the control by its name, else a BERT."""
+    return WORKLOADS["sleep" if model == "sleep" else "bert"]

@@ -1,0 +1,31 @@
+"""The control: a step of known duration that needs no torch, to check the instrument with."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from powerbench.errors import UsageError
+from powerbench.records import Cell, WorkloadRecord
+
+if TYPE_CHECKING:
+    from powerbench.devices import Device
+    from powerbench.workloads import Step
+
+
+class Sleep:
+    """Sleeps `sleep_ms` milliseconds a step."""
+
+    def check(self, cell: Cell) -> None:
+        """Only the processor can sleep."""
+        if cell.device not in ("cpu", "auto"):
+            raise UsageError(f"The model sleep runs on the cpu, not on {cell.device}; leave --device out.")
+
+    def build(self, cell: Cell, device: Device) -> tuple[Step, WorkloadRecord]:
+        """Nothing to build."""
+        seconds = cell.sleep_ms / 1000
+
+        def step(index: int, /) -> None:
+            time.sleep(seconds)
+
+        return step, WorkloadRecord(samples_per_step=cell.batch_size)
