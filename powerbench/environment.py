@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import platform
+import re
 import subprocess
 import sys
 from functools import cache
@@ -24,12 +25,16 @@ TELLING_VARIABLES = (
     *("MALLOC_", "LD_PRELOAD", "DYLD_INSERT_LIBRARIES"),
 )
 SECRET_WORDS = ("TOKEN", "SECRET", "PASSWORD", "KEY")
+POWER_MODE_FILES = (
+    "/sys/firmware/acpi/platform_profile",
+    "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor",
+)
 PACKAGES = ("transformers", "numpy", "datasets")
 
 
 def describe_environment() -> dict[str, Any]:
     """Facts about this machine for `run.json`; None where the system does not tell. Imports no torch."""
-    memory = psutil.virtual_memory()
+    memory, swap = psutil.virtual_memory(), psutil.swap_memory()
     return {
         "powerbench": powerbench.__version__,
         "python": platform.python_version(),
@@ -44,9 +49,11 @@ def describe_environment() -> dict[str, Any]:
         "usable_cores": usable_cores(),
         "memory_bytes": memory.total,
         "memory_available_bytes": memory.available,
-        "swap_bytes": psutil.swap_memory().total,
+        "swap_bytes": swap.total,
+        "swap_used_bytes": swap.used,
         "load_1min": os.getloadavg()[0],
         "on_battery": on_battery(),
+        "power_mode": power_mode(),
         "variables": telling_variables(os.environ),
     }
 
@@ -130,6 +137,22 @@ def on_battery() -> bool | None:
     return not battery.power_plugged
 
 
+def power_mode() -> str | None:
+    """How the system trades speed for power; None where it does not tell.
+
+    `low power` or `normal` on macOS; on Linux the firmware's profile, or else the governor of the clocks (`powersave`).
+    """
+    if sys.platform == "darwin":
+        setting = re.search(r"lowpowermode\s+(\d)", _output("/usr/bin/pmset", "-g") or "")
+        return None if setting is None else "low power" if setting[1] != "0" else "normal"
+    for path in POWER_MODE_FILES:
+        try:
+            return Path(path).read_text("ascii").strip()
+        except OSError:
+            continue
+    return None
+
+
 def boot_id() -> str | None:
     """Names this boot: two runs with the same one share a monotonic clock. None where the system does not tell."""
     if sys.platform == "darwin":
@@ -141,8 +164,12 @@ def boot_id() -> str | None:
 
 
 def _sysctl(name: str) -> str | None:
+    return _output("/usr/sbin/sysctl", "-n", name)
+
+
+def _output(*command: str) -> str | None:
     try:
-        done = subprocess.run(["/usr/sbin/sysctl", "-n", name], capture_output=True, text=True, timeout=5, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None

@@ -62,13 +62,3 @@ class WorkerProcess:
     def _wait(self, when_ended: Callable[[], object]) -> None:
         self._process.wait()
         when_ended()
-
-
-def ending_in_words(exit_status: int) -> str:
-    """`was killed by SIGKILL`, `ended with exit status 1`."""
-    if exit_status >= 0:
-        return f"ended with exit status {exit_status}"
-    try:
-        return f"was killed by {signal.Signals(-exit_status).name}"
-    except ValueError:
-        return f"was killed by signal {-exit_status}"

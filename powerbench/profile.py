@@ -14,13 +14,15 @@ from msgspec import inspect as types
 
 import powerbench
 from powerbench.devices import DEVICES, choose_device
-from powerbench.errors import PowerbenchError, UsageError
-from powerbench.records import Cell
+from powerbench.errors import PowerbenchError, Unavailable, UsageError
+from powerbench.records import Cell, Limits
 from powerbench.workloads import workload_of
 
 SUFFIXES = (".yaml", ".yml")
-FIELDS = {field.name: field for field in msgspec.structs.fields(Cell)}
-KINDS = {name: types.type_info(field.type) for name, field in FIELDS.items()}
+TYPES: dict[str, Any] = {
+    **{field.name: field.type for field in msgspec.structs.fields(Cell) if field.name != "limits"},
+    **{f"limits.{field.name}": field.type for field in msgspec.structs.fields(Limits)},
+}
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def load_profile(path: Path) -> Profile:
     description = content.pop("description", "")
     if not isinstance(description, str):
         raise PowerbenchError(f"In the profile {path}, description must be text.")
-    settings = {key: checked(key, value, f"In the profile {path}, ") for key, value in content.items()}
+    settings = {key: checked(key, value, f"In the profile {path}, ") for key, value in _flat(content).items()}
     return Profile(path, description, settings)
 
 
@@ -98,16 +100,22 @@ def make_cell(
             settings[key] = checked(key, value, "", shown=f"--{key.replace('_', '-')}")
     except PowerbenchError as error:
         raise UsageError(str(error)) from error
-    return Cell(**settings)
+    limits = Limits(**{key.removeprefix("limits."): settings.pop(key) for key in list(settings) if "." in key})
+    return Cell(**settings, limits=limits)
 
 
 def resolve(cell: Cell, *, metered: bool) -> Cell:
     """`cell` with every choice made that it leaves open, and checked against its device and workload.
 
-    Raises UsageError where it makes no sense.
+    Raises UsageError where it makes no sense, Unavailable where its device is not here.
     """
-    device = DEVICES[choose_device(cell.device)]
-    workload_of(cell.model).check(cell)
+    workload = workload_of(cell.model)
+    workload.check(cell)
+    asked = workload.only_device if cell.device == "auto" else cell.device
+    device = DEVICES[choose_device(asked or "auto")]
+    reason = device.why_unavailable()
+    if reason is not None:
+        raise Unavailable(reason)
     return msgspec.structs.replace(
         cell,
         device=device.name,
@@ -120,23 +128,34 @@ def resolve(cell: Cell, *, metered: bool) -> Cell:
 
 def checked(key: object, value: object, where: str, *, shown: str | None = None) -> Any:
     """`value` as the type of the setting `key`. Raises PowerbenchError that says what was expected."""
-    if key not in FIELDS:
-        close = get_close_matches(str(key), FIELDS, n=1, cutoff=0.5)
-        hint = f"did you mean {close[0]}?" if close else f"the settings are {', '.join(FIELDS)}."
+    if key not in TYPES:
+        close = get_close_matches(str(key), TYPES, n=1, cutoff=0.5)
+        hint = f"did you mean {close[0]}?" if close else f"the settings are {', '.join(TYPES)}."
         raise PowerbenchError(f"{where}{key!r} is not a setting; {hint}")
     name = shown or str(key)
     if isinstance(value, list):
         raise PowerbenchError(
             f"{where}{name} is a list, but a run measures one cell: give one value, and run once for each."
         )
-    expected = FIELDS[str(key)].type
+    expected = TYPES[str(key)]
     try:
         return msgspec.convert(_number_if_float(value, expected), expected)
     except msgspec.ValidationError:
-        wanted = _wanted(KINDS[str(key)])
-        close = get_close_matches(str(value), _choices(KINDS[str(key)]), n=1)
+        kind = types.type_info(expected)
+        wanted = _wanted(kind)
+        close = get_close_matches(str(value), _choices(kind), n=1)
         hint = f"; did you mean {close[0]}?" if close else "."
         raise PowerbenchError(f"{where}{name} must be {wanted}, not {_written(value)}{hint}") from None
+
+
+def _flat(content: Mapping[Any, Any]) -> dict[Any, Any]:
+    flat: dict[Any, Any] = {}
+    for key, value in content.items():
+        if isinstance(value, dict):
+            flat |= {f"{key}.{inner}": of_inner for inner, of_inner in value.items()}
+        else:
+            flat[key] = value
+    return flat
 
 
 class _StrictLoader(yaml.SafeLoader):

@@ -23,7 +23,18 @@ CountOrZero = Annotated[int, Meta(ge=0, le=10_000_000, description="a whole numb
 Seconds = Annotated[float, Meta(ge=0, le=1e8, description="a number of seconds, 0 or more")]
 SomeSeconds = Annotated[float, Meta(gt=0, le=1e8, description="a number of seconds above 0")]
 Positive = Annotated[float, Meta(gt=0, le=1e8, description="a number above 0")]
+Megabytes = Annotated[float, Meta(ge=0, le=1e8, description="a number of megabytes, 0 or more")]
 Name = Annotated[str, Meta(min_length=1, description="a name")]
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """Where a run is stopped because it no longer measures the device: None is no limit.
+
+    `swap_out_mb`: megabytes that the machine has written to swap since the first step. `step_seconds`: one step.
+    """
+
+    swap_out_mb: Megabytes | None = 1000.0
+    step_seconds: SomeSeconds | None = None
 
 
 class Cell(Struct, frozen=True, kw_only=True):
@@ -53,6 +64,9 @@ class Cell(Struct, frozen=True, kw_only=True):
     weights: Literal["random"] = "random"
     batches: Count = 8
     seed: CountOrZero = 0
+    accumulation: Count = 1
+    compile: bool = False
+    limits: Limits = Limits()
     sleep_ms: Positive = 10.0
 
 
@@ -74,21 +88,29 @@ class Clock(Struct, frozen=True, kw_only=True):
 
 
 class DeviceRecord(Struct, frozen=True, kw_only=True):
-    """The device that a worker stepped on. `uuid` is None where the device has none."""
+    """The device that a worker stepped on. `uuid` is None where the device has none.
+
+    `anchor_error_ns` is by how much the clock was ahead of the device's own events at the end; None without events.
+    """
 
     kind: str
     name: str
     timer: str
     uuid: str | None = None
     plausible_tflop_per_s: float | None = None
+    anchor_error_ns: int | None = None
 
 
 class WorkloadRecord(Struct, frozen=True, kw_only=True):
-    """What a step was: samples, parameters, floating-point operations; None where unknown or without meaning."""
+    """What a step was: samples, parameters, floating-point operations; None where unknown or without meaning.
+
+    `compile_s` is what torch.compile took before the warm-up, its first step included; None without it.
+    """
 
     samples_per_step: int
     parameters: int | None = None
     flop_per_step: float | None = None
+    compile_s: float | None = None
 
 
 class RailRecord(Struct, frozen=True, kw_only=True):
@@ -160,6 +182,14 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     ranks: int = 1
     supervisor: Supervisor
     notes: list[str] = []
+
+
+@dataclass(frozen=True)
+class EnergyCurve:
+    """One rail's joules over the monotonic clock: by `time_ns[i]`, `energy_j[i]` had been used; both never fall."""
+
+    time_ns: list[int] = field(default_factory=list)
+    energy_j: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from powerbench.devices import DEVICES, Device, Timer
+from powerbench.endings import in_one_line, is_out_of_memory
 from powerbench.errors import PowerbenchError, Unavailable
 from powerbench.records import Cell, RunRecord
 from powerbench.rundir import RunDir
@@ -52,6 +53,10 @@ def main(arguments: list[str]) -> int:
         outcome, message = "unavailable", str(error)
     except PowerbenchError as error:
         outcome, message = "failed", str(error)
+    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError, and mps has a plain one
+        if not is_out_of_memory(error):
+            raise
+        outcome, message = "oom", in_one_line(error)
     peak, covers = device.peak_memory()
     events.write(
         "end",
@@ -82,12 +87,20 @@ def measure(record: RunRecord, device: Device, rundir: RunDir, rank: int, events
     step, what = workload_of(cell.model).build(cell, device)
     marks = MarksWriter(rundir.marks(rank), capacity=most_steps(cell, record.tail_s))
     timer = device.timer(marks.view, sync_every=cell.sync_every or 0)
+    compiled = compiled_graphs() if cell.compile else 0
     described = {"device": msgspec.to_builtins(device.describe()), "workload": msgspec.to_builtins(what)}
-    events.write("ready", time_ns=time.monotonic_ns(), **described, environment=software)
+    events.write("ready", time_ns=time.monotonic_ns(), **described, environment=software | {**device.settings()})
     with stop_on_sigint() as stopped, Reporter(events, device) as reporter:
         device.synchronize()
-        run_windows(cell, record.tail_s, Loop(step, timer, reporter, stopped), events)
-        timer.finish()
+        try:
+            run_windows(cell, record.tail_s, Loop(step, timer, reporter, stopped), events)
+        finally:  # also where a step ran out of memory: the edges before it can be read
+            timer.finish()
+    if timer.anchor_error_ns is not None:
+        events.write("anchor", time_ns=time.monotonic_ns(), error_ns=timer.anchor_error_ns)
+    recompiled = compiled_graphs() - compiled if cell.compile else 0
+    if recompiled:
+        events.write("recompiled", time_ns=time.monotonic_ns(), graphs=recompiled)
     return "interrupted" if stopped else "complete"
 
 
@@ -105,6 +118,13 @@ def set_threads(cell: Cell) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
     }
+
+
+def compiled_graphs() -> int:
+    """How many graphs torch.compile has made so far in this process."""
+    from torch._dynamo.utils import counters
+
+    return int(counters["stats"]["unique_graphs"])
 
 
 def most_steps(cell: Cell, tail_s: float) -> int:
@@ -135,6 +155,7 @@ class Loop:
             now = mark()
             index += 1
             if now >= report_ns:
+                self.timer.settle()
                 report_ns = self._report(now)
         self._report_ns = report_ns
         return index

@@ -13,6 +13,8 @@ from powerbench.units import NS_PER_MS, counted, seconds_from_ns, significant
 TABLE_STEPS = 100
 TRACE_STEPS = 100
 SLOW_FIRST = 1.5
+# Quartz oscillators agree to some ten parts in a million; a hundred times that is something else.
+NOTABLE_CLOCK_ERROR = 1e-3
 BUSY_LOAD_PER_CORE = 0.5
 
 
@@ -105,6 +107,21 @@ def latency(spans: Sequence[tuple[int, int, int]]) -> Latency | None:
     return Latency(mean=mean, median=median, p5=p5, p95=p95, min=float(each.min()), max=float(each.max()))
 
 
+def submission_ms(record: RunRecord, steps: StepTrace) -> float | None:
+    """How long Python took to submit a step, on average, where each step was waited for; None elsewhere.
+
+    Meanwhile the device has nothing to do, so this is the most that waiting at each step can cost.
+    """
+    waited = [
+        (start, submit, end)
+        for stage, start, submit, end in zip(steps.stage, steps.start_ns, steps.submit_ns, steps.end_ns, strict=True)
+        if stage == "step" and end is not None and end > submit
+    ]
+    if record.cell.sync_every != 1 or not waited:
+        return None
+    return sum(submit - start for start, submit, _ in waited) / len(waited) / NS_PER_MS
+
+
 def notes(record: RunRecord, spans: Sequence[tuple[int, int, int]], tflop_per_s: float | None) -> list[str]:
     """What a reader must know to read the figures right."""
     found = [
@@ -113,6 +130,8 @@ def notes(record: RunRecord, spans: Sequence[tuple[int, int, int]], tflop_per_s:
         _slow_first(record, spans),
         _busy_machine(record),
         _on_battery(record),
+        _two_clocks(record, spans),
+        _unsynchronized(record, spans),
         _impossible(record, tflop_per_s),
     ]
     return [note for note in found if note is not None]
@@ -161,6 +180,25 @@ def _busy_machine(record: RunRecord) -> str | None:
 
 def _on_battery(record: RunRecord) -> str | None:
     return "The machine ran on its battery, which may slow it down." if record.environment.get("on_battery") else None
+
+
+def _two_clocks(record: RunRecord, spans: Sequence[tuple[int, int, int]]) -> str | None:
+    error_ns = record.device.anchor_error_ns if record.device else None
+    if error_ns is None or not spans:
+        return None
+    share = error_ns / (spans[-1][1] - spans[0][0])
+    if abs(share) < NOTABLE_CLOCK_ERROR:
+        return None
+    return (
+        f"The device's own events and the machine's clock differ by {abs(share):.2%} over the run "
+        f"({significant(error_ns / NS_PER_MS)} ms): the times may be wrong by as much."
+    )
+
+
+def _unsynchronized(record: RunRecord, spans: Sequence[tuple[int, int, int]]) -> str | None:
+    if record.cell.sync_every != 0 or len(spans) != 1 or spans[0][2] == 1:
+        return None
+    return "Submit times are those of an unsynchronized script (--sync-every 0): they are not what a step took."
 
 
 def _impossible(record: RunRecord, tflop_per_s: float | None) -> str | None:

@@ -9,13 +9,14 @@ from typing import ParamSpec
 
 import typer
 
+from powerbench.cli.doctor import doctor
 from powerbench.cli.profiles import profiles
 from powerbench.cli.report import report
 from powerbench.cli.run import run
 from powerbench.errors import PowerbenchError
 
 INTERRUPTED = 130
-COMMANDS = (run, report, profiles)
+COMMANDS = (run, report, doctor, profiles)
 
 P = ParamSpec("P")
 

@@ -13,7 +13,7 @@ RESULT = "Where the result goes"
 
 ProfileName = Annotated[
     str | None,
-    typer.Argument(metavar="[PROFILE]", help="A shipped profile (see `powerbench profiles`) or a path to a YAML file."),
+    typer.Argument(metavar="PROFILE", help="A shipped profile (see `powerbench profiles`) or a path to a YAML file."),
 ]
 Device = Annotated[
     str | None,

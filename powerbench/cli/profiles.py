@@ -9,7 +9,7 @@ import typer
 from powerbench.cli import options
 
 ProfileToShow = Annotated[
-    str | None, typer.Argument(metavar="[NAME]", help="The profile to print; without it, all are listed.")
+    str | None, typer.Argument(metavar="NAME", help="The profile to print; without it, all are listed.")
 ]
 
 

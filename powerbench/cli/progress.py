@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from powerbench.units import duration, significant
 
 if TYPE_CHECKING:
+    from powerbench.pace import Progress
     from powerbench.records import Cell
-    from powerbench.session import Progress
 
 TO_START_OF_LINE = "\r"
 CLEAR_TO_END_OF_LINE = "\x1b[K"
@@ -50,12 +50,12 @@ class ProgressLine:
 
 
 def in_words(progress: Progress) -> str:
-    """`measuring, step 40 of 100, 812 ms a step, 48s left`."""
+    """`measuring step 40 of 100, 812 ms/step, 48s left`: with its device and model it fits into 80 columns."""
     if progress.stage == "starting":
         return "starting (loading torch, building the model)"
-    parts = [f"{progress.stage}, step {progress.done} of {progress.total}"]
+    parts = [f"{progress.stage} step {progress.done} of {progress.total}"]
     if progress.step_s is not None:
-        parts.append(f"{significant(progress.step_s * 1000)} ms a step")
+        parts.append(f"{significant(progress.step_s * 1000)} ms/step")
     if progress.left_s is not None:
         parts.append(f"{duration(round(progress.left_s)) if progress.left_s >= 1 else '0s'} left")
     return ", ".join(parts)

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Literal, Protocol
 
+from powerbench.devices.accelerator import Accelerator
 from powerbench.devices.cpu import Cpu
+from powerbench.devices.cuda import Cuda
+from powerbench.devices.mps import Mps
 from powerbench.errors import UsageError
 from powerbench.records import DeviceRecord
 
@@ -14,16 +17,25 @@ Copy = Literal["async", "blocking", "resident"]
 
 
 class Timer(Protocol):
-    """Writes one mark for each boundary between steps: int64 pairs (submit_ns, end_ns), 0 = not reached."""
+    """Writes one mark for each boundary between steps: int64 pairs (submit_ns, end_ns), 0 = not reached.
+
+    The first mark is the origin and always an edge. Edges are written in order, and are final once written.
+    """
+
+    anchor_error_ns: int | None
+    """How much later than the device's events the clock stood at the last fence; None for timers without events."""
 
     def mark(self) -> int:
         """Stamp the boundary behind the step just submitted; returns the clock in ns. Called once a step: be quick."""
 
     def fence(self) -> int:
-        """Wait until the device has finished, and give the last boundary its edge; returns the clock in ns."""
+        """Wait until the device has finished, so that the last boundary gets its edge; returns the clock in ns."""
+
+    def settle(self) -> None:
+        """Write the edges that can be read by now, without waiting. About once a second, right behind a mark."""
 
     def finish(self) -> None:
-        """After the last fence: fill in the edges that can only be read now."""
+        """After the last fence, or when nothing more will come: write the edges that can only be read now."""
 
 
 class Device(Protocol):
@@ -32,6 +44,8 @@ class Device(Protocol):
     name: str
     default_copy: Copy
     default_sync_every: int
+    pins_memory: bool
+    """Whether an asynchronous copy needs its source in pinned memory."""
 
     def why_unavailable(self) -> str | None:
         """One sentence with the remedy, or None if the device seems to be here. Imports no torch."""
@@ -44,6 +58,9 @@ class Device(Protocol):
 
     def describe(self) -> DeviceRecord:
         """What the run records of the device that it stepped on."""
+
+    def settings(self) -> Mapping[str, bool | int | str | None]:
+        """torch's switches that change what a step on this device costs, as they stand."""
 
     def synchronize(self) -> None:
         """Wait until all submitted work is done."""
@@ -58,7 +75,8 @@ class Device(Protocol):
         """The most bytes in use so far, and what that figure covers."""
 
 
-DEVICES: dict[str, Device] = {"cpu": Cpu()}
+# In the order of choice for `auto`, which never gets past the cpu.
+DEVICES: dict[str, Device] = {"mps": Mps(), "cuda": Cuda(), "cpu": Cpu(), "xpu": Accelerator("xpu")}
 
 
 def choose_device(name: str) -> str:

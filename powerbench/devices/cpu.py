@@ -25,6 +25,7 @@ class Cpu:
     name = "cpu"
     default_copy: Copy = "blocking"
     default_sync_every = 1
+    pins_memory = False
 
     def why_unavailable(self) -> str | None:
         """Never: where this runs, there is a processor."""
@@ -46,6 +47,10 @@ class Cpu:
             timer="clock",
             plausible_tflop_per_s=PLAUSIBLE_TFLOP_PER_S_PER_CORE * (os.cpu_count() or 1),
         )
+
+    def settings(self) -> Mapping[str, bool | int | str | None]:
+        """None beyond what the environment records."""
+        return {}
 
     def synchronize(self) -> None:
         """Work on the processor is done when its call returns."""

@@ -102,23 +102,23 @@ class FencedTimer:
 
 
 class EventTimer:
-    """One device event a boundary, so that nothing stalls; the fences tie the device's clock to ours.
+    """One device event a boundary, so that nothing stalls; the origin ties the device's clock to ours.
 
-        event     ●────●─────●────●────●     neighbours' differences, summed
-        clock     ●────────────────────●     a fence: synchronize, then stamp
-                  origin          last boundary
+        events   ●────●─────●────●────●      edge = origin's stamp + differences of neighbours, summed
+        clock    ●────────────────────●┄┤    a fence: synchronize, then stamp
+                 origin              anchor_error_ns
 
-    Between two fences the events say where the edges lie, and the clock says how long it all took. The two never
-    agree: a stamp is late by what `synchronize` takes to return (at both ends, so most of that cancels), and the
-    device's oscillator runs at its own rate (tens of ppm: a second in ten hours). `anchor_error_ns` is what the clock
-    saw more than the events, in the stretch between fences where that was largest; None before the first.
+    `finish` compares the edge of the last fenced boundary with the fence's stamp: `anchor_error_ns` is how much later
+    the clock was; None before. In it are what `synchronize` took to return at the end more than at the origin, which
+    is microseconds, and the rate of the device's oscillator against ours: at 20 ppm 12 ms in ten minutes.
 
-    It is spread over the stretch in proportion to time. The energy curves are on our clock, so both ends must lie on
-    it; left alone, the rate would move the last edges by whole steps against the joules, and all of it would end up
-    in one step. A common factor changes no step against another, so it can neither make a trend nor hide one.
+    It is stated and left where it is. Spread over the edges it would change what the device measured, and rewrite edges
+    that the journal has already folded; put on a fence's boundary it would make one step long. Left, each step lasts
+    what the device says, an edge is final once written, and against the joules all edges shift by parts in a million.
 
-    The events of boundaries that have been read are used again: their number is that of the steps in flight since
-    `settle` was last called. None are made ahead, since the driver makes its own at the first `record`.
+    Edges are written in order, as the journal reads them, and not by `fence` but by `settle` or `finish`. The events of
+    boundaries that have been read are used again, so there are as many as steps since the last `settle`, and those in
+    flight. None are made ahead: the driver makes its own only at the first `record`.
     """
 
     def __init__(
@@ -136,76 +136,55 @@ class EventTimer:
         self._new_event = new_event
         self._clock = clock
         self._at = 0  # the place in `marks` of the next boundary
-        self._fenced_at = 0  # what `_at` was at the last fence
-        self._last = 0
+        self._fenced_at = 0  # what `_at` was at the last fence, and its stamp
+        self._fence_ns = 0
         self._spare: list[Event] = []
         self._unread: deque[Event] = deque()
-        self._anchors: deque[tuple[int, int]] = deque()  # fenced boundaries not yet read: place, stamp in ns
-        self._read: Event | None = None  # the newest event that was read
-        self._read_at = -2  # its place
-        self._stretch_at = 0  # the place of the fence that the current stretch of events starts from,
-        self._stretch_ns = 0  # its stamp,
-        self._elapsed_ns = 0.0  # and the time from there to the newest event read; a sum rounds by 0.004 ns in 10 h
+        self._read: Event | None = None  # the newest event that was read, its place,
+        self._read_at = 0
+        self._elapsed_ns = 0.0  # and its time since the origin; a sum rounds by 0.004 ns at ten hours
 
     def mark(self) -> int:
-        """Stamp the submission and enqueue an event; ns. The first one, the origin, is fenced."""
+        """Stamp the submission and enqueue an event; ns. The first one, the origin, is fenced and has its edge."""
         at = self._at
         event = self._spare.pop() if self._spare else self._new_event()
         self._marks[at] = now = self._clock()
         event.record()
-        self._unread.append(event)
         self._at = at + 2
-        return now if at else self.fence()
+        if at == 0:
+            self._read = event
+            self._marks[1] = now = self.fence()
+        else:
+            self._unread.append(event)
+        return now
 
     def fence(self) -> int:
-        """Wait for the device and give the last boundary its edge on the clock; ns. No event is read meanwhile."""
+        """Wait for the device; the clock then, in ns. No event is read here, which would delay the next step."""
         if self._fenced_at != self._at:
             self._synchronize()
-            self._last = self._marks[self._at - 1] = self._clock()
-            self._anchors.append((self._at - 2, self._last))
+            self._fence_ns = self._clock()
             self._fenced_at = self._at
-        return self._last
+        return self._fence_ns
 
     def settle(self) -> None:
         """Give their edges to the boundaries that the device has passed, without waiting for it.
 
-        For about once a second in the loop, so that a killed run has lost little and events do not pile up. An edge
-        is provisional until the next fence: it moves by its part of the anchor error then.
+        For about once a second in the loop, so that a killed run has lost little and events do not pile up.
         """
-        self._close_stretch()  # the last boundary may have been fenced after it was read
         while self._unread and self._unread[0].query():
-            self._read_event(self._unread.popleft())
-            self._close_stretch()
+            self._read_next(self._unread.popleft())
 
     def finish(self) -> None:
-        """Read what is left; after the last fence that is everything."""
+        """Read what is left (after a fence, that is everything) and say how far the two clocks are apart."""
         self.settle()
+        if self._at and self._fenced_at == self._at and not self._unread:
+            self.anchor_error_ns = self._fence_ns - self._marks[self._read_at + 1]
 
-    def _read_event(self, event: Event) -> None:
+    def _read_next(self, event: Event) -> None:
         # elapsed_time is float32 ms, 24 bits: 8 ns in 100 ms, but 4 ms in ten hours. So only neighbours are compared.
         if self._read is not None:
             self._elapsed_ns += self._read.elapsed_time(event) * 1e6
             self._spare.append(self._read)
         self._read = event
         self._read_at += 2
-        self._marks[self._read_at + 1] = self._stretch_ns + round(self._elapsed_ns)
-
-    def _close_stretch(self) -> None:
-        """Where the newest event read was fenced, make the edges up to it final and start the next stretch there."""
-        if not self._anchors or self._anchors[0][0] != self._read_at:
-            return
-        at, stamp_ns = self._anchors.popleft()
-        if at > 0:
-            self._spread(at, stamp_ns)
-        self._marks[at + 1] = stamp_ns
-        self._stretch_at, self._stretch_ns, self._elapsed_ns = at, stamp_ns, 0.0
-
-    def _spread(self, at: int, stamp_ns: int) -> None:
-        start_ns, span_ns = self._stretch_ns, stamp_ns - self._stretch_ns
-        error_ns = span_ns - round(self._elapsed_ns)
-        if self.anchor_error_ns is None or abs(error_ns) > abs(self.anchor_error_ns):
-            self.anchor_error_ns = error_ns
-        # Events that are all at one moment (no work between them) leave nothing to stretch.
-        factor = span_ns / self._elapsed_ns if self._elapsed_ns > 0 else 1.0
-        for place in range(self._stretch_at + 3, at, 2):
-            self._marks[place] = start_ns + round((self._marks[place] - start_ns) * factor)
+        self._marks[self._read_at + 1] = self._marks[1] + round(self._elapsed_ns)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Sequence
 
-from powerbench.analysis.summary import Latency, Summary, summarize
-from powerbench.records import RunRecord
+from powerbench.analysis.summary import Latency, Summary, submission_ms, summarize
+from powerbench.records import Cell, RunRecord
 from powerbench.rundir.load import Run
 from powerbench.units import byte_size, counted, duration, significant
 
-WIDTH = 88
+WIDTH = 78
 LABEL_WIDTH = 13
 
 
@@ -23,20 +23,33 @@ def describe(run: Run) -> list[str]:
     """The lines about one run."""
     summary = summarize(str(run.path), run.record, run.steps[0])
     return [
-        headline(run.record),
-        machine_line(run.record),
+        *textwrap.wrap(headline(run.record), WIDTH),
+        *textwrap.wrap(machine_line(run.record), WIDTH),
         "",
-        *rows(figures(summary, run.record)),
+        *rows(figures(summary, run)),
         *notes(summary.notes),
     ]
 
 
 def headline(record: RunRecord) -> str:
-    """`bert-base-cased, training, batch 32 x sequence 128, float32`."""
+    """`bert-base-cased, training, batch 32 x sequence 128, float32`, and what else is not as usual."""
     cell = record.cell
     if cell.model == "sleep":
         return f"sleep, {significant(cell.sleep_ms)} ms a step (the control)"
-    return f"{cell.model}, {cell.mode}, batch {cell.batch_size} x sequence {cell.sequence_length}, {cell.dtype}"
+    usual = f"{cell.model}, {cell.mode}, batch {cell.batch_size} x sequence {cell.sequence_length}, {cell.dtype}"
+    return ", ".join([usual, *unusual(cell)])
+
+
+def unusual(cell: Cell) -> Iterable[str]:
+    """The settings that change what a step costs and are not the default, in words."""
+    if cell.attention != "sdpa":
+        yield f"{cell.attention} attention"
+    if cell.compile:
+        yield "compiled"
+    if cell.accumulation > 1:
+        yield f"{cell.accumulation} batches a step"
+    if cell.mode == "training" and not cell.dropout:
+        yield "dropout off"
 
 
 def machine_line(record: RunRecord) -> str:
@@ -52,8 +65,9 @@ def machine_line(record: RunRecord) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def figures(summary: Summary, record: RunRecord) -> Iterable[tuple[str, str]]:
+def figures(summary: Summary, run: Run) -> Iterable[tuple[str, str]]:
     """Label and text of each line, from what there is."""
+    record = run.record
     if summary.status != "complete":
         yield "Status", f"{summary.status}: {summary.reason}" if summary.reason else summary.status
     if summary.wall_s is None or summary.latency_ms is None:
@@ -61,6 +75,15 @@ def figures(summary: Summary, record: RunRecord) -> Iterable[tuple[str, str]]:
     else:
         yield "Wall time", _wall(summary.steps, summary.wall_s, summary.wall_s_100_steps)
         yield "Latency", _latency(summary.latency_ms)
+    submission = submission_ms(record, run.steps[0])
+    if submission is not None and summary.latency_ms is not None:
+        share = submission / summary.latency_ms.mean
+        yield (
+            "Submission",
+            f"{significant(submission)} ms a step ({share:.0%}), the most that waiting at each step costs",
+        )
+    if record.workload is not None and record.workload.compile_s is not None:
+        yield "Compiling", f"{duration(record.workload.compile_s)}, before the warm-up"
     if summary.samples_per_s is not None and record.cell.model != "sleep":
         flops = "" if summary.tflop_per_s is None else f", {significant(summary.tflop_per_s)} TFLOP/s"
         yield "Throughput", f"{significant(summary.samples_per_s)} samples/s{flops}"

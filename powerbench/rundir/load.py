@@ -17,6 +17,7 @@ from powerbench.records import SCHEMA, DeviceRecord, RunRecord, Stage, StepTrace
 from powerbench.rundir import RunDir
 from powerbench.rundir.lines import LineTail, read_events, read_telemetry
 from powerbench.rundir.marks import MarksReader
+from powerbench.units import counted
 
 # How far two readings of one process's start time may lie apart (the kernel counts in hundredths of a second, and
 # the calendar may have been set meanwhile).
@@ -108,15 +109,21 @@ def measured_steps(events: Iterable[dict[str, Any]]) -> int | None:
 def complete_record(record: RunRecord, events: Iterable[dict[str, Any]], steps: StepTrace) -> RunRecord:
     """`record` with what the worker said of itself and the windows that its edges give."""
     changes: dict[str, Any] = {}
+    notes = list(record.notes)
     for event in events:
         if event["event"] == "ready":
             changes["device"] = msgspec.convert(event["device"], DeviceRecord)
             changes["workload"] = msgspec.convert(event["workload"], WorkloadRecord)
             changes["environment"] = record.environment | event["environment"]
+        elif event["event"] == "anchor":
+            changes["device"] = msgspec.structs.replace(changes["device"], anchor_error_ns=event["error_ns"])
+        elif event["event"] == "recompiled":
+            graphs = counted(event["graphs"], "graph")
+            notes.append(f"torch.compile made {graphs} more while the steps were timed; some steps hold that time.")
         elif event["event"] == "end":
             changes["peak_memory_bytes"] = event.get("peak_memory_bytes")
             changes["peak_memory_of"] = event.get("peak_memory_of")
-    return msgspec.structs.replace(record, windows=record.windows | windows_of(steps), **changes)
+    return msgspec.structs.replace(record, windows=record.windows | windows_of(steps), notes=notes, **changes)
 
 
 def windows_of(steps: StepTrace) -> dict[str, Window]:

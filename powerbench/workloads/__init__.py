@@ -20,6 +20,9 @@ class Step(Protocol):
 class Workload(Protocol):
     """A kind of step."""
 
+    only_device: str | None
+    """The one device that it runs on; None where any will do."""
+
     def check(self, cell: Cell) -> None:
         """Raise UsageError where the cell makes no sense for this workload. Imports no torch."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from difflib import get_close_matches
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
     from powerbench.devices import Device
     from powerbench.workloads import Step
+
+    Batches = Callable[[int], dict[str, torch.Tensor]]
 
 LABELS = 2
 MAX_POSITIONS = 512
@@ -52,8 +55,10 @@ SIZES = {
 class Bert:
     """BERT with a classifier of two labels, weights random: neither speed nor energy depends on their values."""
 
+    only_device: str | None = None
+
     def check(self, cell: Cell) -> None:
-        """A size we know and a sequence that fits it."""
+        """A size we know, a sequence that fits it, and nothing accumulated where there is no gradient."""
         if cell.model not in SIZES:
             close = get_close_matches(cell.model, [*SIZES, "sleep"], n=1)
             hint = f"did you mean {close[0]}?" if close else f"choose one of {', '.join([*SIZES, 'sleep'])}."
@@ -63,6 +68,8 @@ class Bert:
                 f"sequence_length is {cell.sequence_length}, but {cell.model} has only {MAX_POSITIONS} positions; "
                 f"choose at most {MAX_POSITIONS} with --sequence-length."
             )
+        if cell.mode == "inference" and cell.accumulation > 1:
+            raise UsageError("accumulation is for training; leave it at 1, and choose --batch-size, for inference.")
 
     def build(self, cell: Cell, device: Device) -> tuple[Step, WorkloadRecord]:
         """The model on the device, a pool of distinct batches, and the step over them.
@@ -76,15 +83,24 @@ class Bert:
         torch.manual_seed(cell.seed)
         model = build_model(cell).to(device.torch_device())
         model.train(cell.mode == "training" and cell.dropout)
-        batches = make_batches(cell, device)
-        precision = autocast(cell, device)
         make = training_step if cell.mode == "training" else inference_step
+        step = make(cell, torch.compile(model) if cell.compile else model, make_batches(cell, device), device)
+        samples = cell.batch_size * cell.accumulation
         record = WorkloadRecord(
-            samples_per_step=cell.batch_size,
+            samples_per_step=samples,
             parameters=sum(parameter.numel() for parameter in model.parameters()),
-            flop_per_step=flop_per_sample(SIZES[cell.model], cell) * cell.batch_size,
+            flop_per_step=flop_per_sample(SIZES[cell.model], cell) * samples,
+            compile_s=compile_now(step, device) if cell.compile else None,
         )
-        return make(cell, model, batches, precision), record
+        return step, record
+
+
+def compile_now(step: Step, device: Device) -> float:
+    """Run a step for what it compiles, before anything is marked; how long that took, in seconds."""
+    begun_s = time.monotonic()
+    step(0)
+    device.synchronize()
+    return time.monotonic() - begun_s
 
 
 def build_model(cell: Cell) -> BertForSequenceClassification:
@@ -105,7 +121,7 @@ def build_model(cell: Cell) -> BertForSequenceClassification:
     return BertForSequenceClassification(config)
 
 
-def make_batches(cell: Cell, device: Device) -> Callable[[int], dict[str, torch.Tensor]]:
+def make_batches(cell: Cell, device: Device) -> Batches:
     """A pool of distinct random batches, and how the one of a step gets to the device: the cell's `copy`."""
     import torch
 
@@ -118,7 +134,7 @@ def make_batches(cell: Cell, device: Device) -> Callable[[int], dict[str, torch.
         made = {"input_ids": torch.randint(size.vocabulary, shape, generator=generator)}
         if cell.mode == "training":
             made["labels"] = torch.randint(LABELS, shape[:1], generator=generator)
-        if cell.copy == "async" and where != "cpu":
+        if cell.copy == "async" and device.pins_memory:
             return {name: tensor.pin_memory() for name, tensor in made.items()}
         return {name: tensor.to(where) for name, tensor in made.items()} if cell.copy == "resident" else made
 
@@ -143,35 +159,35 @@ def autocast(cell: Cell, device: Device) -> Callable[[], AbstractContextManager[
     return lambda: torch.autocast(kind, dtype=dtype)
 
 
-def training_step(
-    cell: Cell,
-    model: BertForSequenceClassification,
-    batches: Callable[[int], dict[str, torch.Tensor]],
-    precision: Callable[[], AbstractContextManager[Any]],
-) -> Step:
-    """Copy, forward, backward, Adam."""
+def training_step(cell: Cell, model: BertForSequenceClassification, batches: Batches, device: Device) -> Step:
+    """Copy, forward, backward, `accumulation` times; then Adam.
+
+    float16 needs its gradients scaled, and scaling reads one number back from the device in each step: that is what
+    training in float16 costs.
+    """
     import torch
 
     optimizer = torch.optim.Adam(model.parameters(), lr=cell.learning_rate)
+    scaler = torch.amp.GradScaler(torch.device(device.torch_device()).type, enabled=cell.dtype == "float16")
+    precision, rounds = autocast(cell, device), cell.accumulation
 
     def step(index: int, /) -> None:
-        with precision():
-            loss = model(**batches(index)).loss
-        loss.backward()
-        optimizer.step()
+        for number in range(index * rounds, (index + 1) * rounds):
+            with precision():
+                loss = model(**batches(number)).loss
+            scaler.scale(loss if rounds == 1 else loss / rounds).backward()
+        scaler.step(optimizer)
+        scaler.update()
         optimizer.zero_grad(set_to_none=True)
 
     return step
 
 
-def inference_step(
-    cell: Cell,
-    model: BertForSequenceClassification,
-    batches: Callable[[int], dict[str, torch.Tensor]],
-    precision: Callable[[], AbstractContextManager[Any]],
-) -> Step:
+def inference_step(cell: Cell, model: BertForSequenceClassification, batches: Batches, device: Device) -> Step:
     """Copy, forward."""
     import torch
+
+    precision = autocast(cell, device)
 
     def step(index: int, /) -> None:
         with torch.inference_mode(), precision():

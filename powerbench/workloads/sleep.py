@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 class Sleep:
     """Sleeps `sleep_ms` milliseconds a step."""
 
+    only_device: str | None = "cpu"
+
     def check(self, cell: Cell) -> None:
         """Only the processor can sleep."""
-        if cell.device not in ("cpu", "auto"):
-            raise UsageError(f"The model sleep runs on the cpu, not on {cell.device}; leave --device out.")
+        if cell.device not in ("auto", self.only_device):
+            raise UsageError(f"The model sleep runs on the cpu, not on {cell.device}: leave --device out.")
 
     def build(self, cell: Cell, device: Device) -> tuple[Step, WorkloadRecord]:
         """Nothing to build."""

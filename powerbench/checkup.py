@@ -1,0 +1,129 @@
+"""What can be measured on this machine, how well, and what to do about the rest: the checks of `powerbench doctor`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from powerbench.devices import DEVICES
+from powerbench.environment import describe_environment
+from powerbench.probe import Probe, probe
+from powerbench.units import byte_size, counted
+
+BUSY_LOAD_PER_CORE = 0.25
+LITTLE_MEMORY = 0.25
+SLOW_MODES = ("low power", "low-power", "quiet", "powersave")
+
+
+class Check(Struct, frozen=True, kw_only=True):
+    """One thing that was looked at. `advice` is what to do; None where nothing needs doing."""
+
+    subject: Literal["device", "software", "machine"]
+    name: str
+    state: Literal["ok", "note", "missing"]
+    finding: str
+    advice: str | None = None
+
+
+def check_up(ask: Callable[[str], Probe] = probe) -> list[Check]:
+    """Every check, in the order in which a person reads them; `ask` starts the probe of a device."""
+    environment = describe_environment()
+    return [*devices(ask), *software(environment), *machine(environment)]
+
+
+def can_measure(checks: list[Check]) -> bool:
+    """Whether there is a device to measure on."""
+    return any(check.subject == "device" and check.state == "ok" for check in checks)
+
+
+def devices(ask: Callable[[str], Probe]) -> Iterator[Check]:
+    """Each device: by what can be seen without torch, and then by torch itself."""
+    for name, device in DEVICES.items():
+        reason = device.why_unavailable()
+        if reason is not None:
+            yield Check(subject="device", name=name, state="missing", finding=reason)
+            continue
+        answer = ask(name)
+        if answer.complaint is not None:
+            yield Check(subject="device", name=name, state="missing", finding=answer.complaint)
+        else:
+            yield Check(subject="device", name=name, state="ok", finding=_device_in_words(name, answer))
+
+
+def software(environment: dict[str, Any]) -> Iterator[Check]:
+    """torch, the variables that change what it does."""
+    torch = environment["torch"]
+    if torch is None:
+        advice = "Install it as https://pytorch.org/get-started shows."
+        yield Check(subject="software", name="torch", state="missing", finding="not installed", advice=advice)
+    else:
+        yield Check(subject="software", name="torch", state="ok", finding=f"{torch}, Python {environment['python']}")
+    variables = environment["variables"]
+    if variables:
+        yield Check(
+            subject="software",
+            name="variables",
+            state="note",
+            finding=", ".join(f"{name}={value}" for name, value in variables.items()),
+            advice="These change results and are recorded with each run; unset what you do not mean to measure.",
+        )
+    else:
+        yield Check(subject="software", name="variables", state="ok", finding="none set that changes results")
+
+
+def machine(environment: dict[str, Any]) -> Iterator[Check]:
+    """What else the machine is doing, what memory it has, and how it is powered."""
+    yield _load(environment)
+    yield _memory(environment)
+    yield _swap(environment)
+    yield _power(environment)
+
+
+def _device_in_words(name: str, answer: Probe) -> str:
+    threads = f", {counted(answer.threads, 'thread')}" if name == "cpu" and answer.threads is not None else ""
+    settings = "".join(f", {key} {value}" for key, value in answer.settings.items() if value is not None)
+    return f"{answer.device}{threads}{settings}"
+
+
+def _load(environment: dict[str, Any]) -> Check:
+    load, cores = environment["load_1min"], environment["logical_cores"] or 1
+    finding = f"{load:.2f} on {counted(cores, 'core')}"
+    if load <= BUSY_LOAD_PER_CORE * cores:
+        return Check(subject="machine", name="load", state="ok", finding=finding)
+    advice = "Something else is running: close it, or wait, before you measure."
+    return Check(subject="machine", name="load", state="note", finding=finding, advice=advice)
+
+
+def _memory(environment: dict[str, Any]) -> Check:
+    free, whole = environment["memory_available_bytes"], environment["memory_bytes"]
+    finding = f"{byte_size(free)} of {byte_size(whole)} free"
+    if free >= LITTLE_MEMORY * whole:
+        return Check(subject="machine", name="memory", state="ok", finding=finding)
+    advice = "Little is free: close what you do not need, or the run will swap."
+    return Check(subject="machine", name="memory", state="note", finding=finding, advice=advice)
+
+
+def _swap(environment: dict[str, Any]) -> Check:
+    used = environment["swap_used_bytes"]
+    if not environment["swap_bytes"]:
+        return Check(subject="machine", name="swap", state="ok", finding="none: a run too large is killed, not slowed")
+    finding = f"{byte_size(used)} of {byte_size(environment['swap_bytes'])} used"
+    if not used:
+        return Check(subject="machine", name="swap", state="ok", finding=finding)
+    advice = "Pages that come back from swap slow the first steps; a restart clears it."
+    return Check(subject="machine", name="swap", state="note", finding=finding, advice=advice)
+
+
+def _power(environment: dict[str, Any]) -> Check:
+    battery, mode = environment["on_battery"], environment["power_mode"]
+    supply = {True: "on battery", False: "on mains", None: "no battery"}[battery]
+    finding = supply if mode is None else f"{supply}, power mode {mode}"
+    advice = []
+    if battery:
+        advice.append("Plug the machine in: on battery it may run slower.")
+    if mode in SLOW_MODES:
+        advice.append("Switch to a normal or a performance mode, unless this one is what you mean to measure.")
+    state: Literal["ok", "note"] = "note" if advice else "ok"
+    return Check(subject="machine", name="power", state=state, finding=finding, advice=" ".join(advice) or None)

@@ -1,0 +1,50 @@
+"""`powerbench doctor`: what can be measured here, how well, and how to get the rest."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import typer
+
+from powerbench.cli import options
+
+if TYPE_CHECKING:
+    from powerbench.checkup import Check
+
+WIDTH = 78
+TITLES = {"device": "Devices", "software": "Software", "machine": "This machine"}
+
+
+def doctor(json: options.Json = False) -> int:
+    """Say what can be measured on this machine, and what to do about the rest.
+
+    Example: powerbench doctor
+    """
+    from powerbench.checkup import can_measure, check_up
+
+    checks = check_up()
+    if json:
+        import msgspec
+
+        typer.echo(msgspec.json.format(msgspec.json.encode(checks)).decode())
+    else:
+        typer.echo("\n".join(in_words(checks)))
+    return 0 if can_measure(checks) else 1
+
+
+def in_words(checks: list[Check]) -> Iterator[str]:
+    """The checks under a title for each subject: state, name, finding, and the advice below it."""
+    width = max(len(check.name) for check in checks)
+    for subject, of_subject in groupby(checks, key=lambda check: check.subject):
+        yield TITLES[subject]
+        for check in of_subject:
+            label = f"  {check.state:<7}  {check.name:<{width}}  "
+            indent = " " * len(label)
+            text = check.finding if check.advice is None else f"{check.finding}. {check.advice}"
+            yield from textwrap.wrap(
+                text, WIDTH, initial_indent=label, subsequent_indent=indent, break_on_hyphens=False
+            )
+        yield ""

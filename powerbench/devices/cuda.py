@@ -1,0 +1,214 @@
+"""NVIDIA's GPUs, and AMD's through ROCm, which torch calls by the same name: steps are seen by events on the device."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from powerbench.devices.timers import EventTimer, FencedTimer
+from powerbench.environment import torch_facts
+from powerbench.records import DeviceRecord
+
+if TYPE_CHECKING:
+    from powerbench.devices import Copy
+
+# Above what any GPU does dense in any of our dtypes. B200: 2,250 TFLOP/s in bfloat16 from 148 multiprocessors at
+# about 1.9 GHz is 8,192 operations a cycle each: twice an H100's, and no AMD compute unit does more. Taken at 3 GHz.
+PLAUSIBLE_TFLOP_PER_S_PER_MULTIPROCESSOR = 8192 * 3e9 / 1e12
+
+# Libraries that count NVIDIA GPUs: name, and its functions to start, count and stop. NVML first, as torch does where it
+# can (torch/cuda/__init__.py): it only asks the driver, where cuInit readies every GPU and reserves address space for
+# it, and that in the supervisor, which is to weigh nothing while it meters. Neither makes a CUDA context. Older Jetsons
+# have libcuda alone.
+COUNTERS = (
+    ("libnvidia-ml.so.1", "nvmlInit_v2", "nvmlDeviceGetCount_v2", "nvmlShutdown"),
+    ("libcuda.so.1", "cuInit", "cuDeviceGetCount", None),
+)
+EVENTS = "torch.cuda.Event a step, anchored to the clock"
+FENCES = "clock after torch.cuda.synchronize"
+KFD = Path("/dev/kfd")  # where the amdgpu driver serves ROCm
+
+
+class Cuda:
+    """One GPU: that of this rank (`LOCAL_RANK`), or the first."""
+
+    name = "cuda"
+    default_copy: Copy = "async"
+    default_sync_every = 0
+    pins_memory = True
+
+    def __init__(self, torch: Any = None) -> None:
+        """`torch` stands in for the module; None imports the real one when it is first needed, in the worker."""
+        self._given = torch
+        self._timer = EVENTS
+
+    def why_unavailable(self) -> str | None:
+        """By the platform, what torch was built for, and the number of GPUs that the driver counts."""
+        return why_no_cuda(
+            system=sys.platform, torch=torch_facts(), variables=os.environ, load_library=ctypes.CDLL, kfd=KFD
+        )
+
+    def confirm(self) -> str | None:
+        """Ask torch for this rank's GPU, and make it the current one."""
+        torch = self._torch()
+        if not torch.cuda.is_available():
+            return (
+                f"torch {torch.__version__} finds no GPU that it can use: see whether `nvidia-smi` (`rocm-smi`) lists "
+                "one, and whether the driver is new enough for the version that this torch was built for."
+            )
+        count, index = torch.cuda.device_count(), local_rank()
+        if index >= count:
+            return f"Rank {index} has no GPU of its own, torch sees {count}: start at most {count} ranks here."
+        torch.cuda.set_device(index)
+        return None
+
+    def torch_device(self) -> str:
+        """torch's name for this rank's GPU."""
+        return f"cuda:{local_rank()}"
+
+    def describe(self) -> DeviceRecord:
+        """The GPU's name, the timer last made, and the identifier by which NVML, and so a rail, knows the GPU."""
+        torch = self._torch()
+        properties = torch.cuda.get_device_properties(local_rank())
+        # torch gives NVIDIA's UUID without NVML's prefix (PR #125083). ROCm's is no UUID that a meter knows.
+        uuid = f"GPU-{properties.uuid}" if torch.version.hip is None else str(properties.uuid)
+        return DeviceRecord(
+            kind="cuda",
+            name=properties.name,
+            timer=self._timer,
+            uuid=uuid,
+            plausible_tflop_per_s=PLAUSIBLE_TFLOP_PER_S_PER_MULTIPROCESSOR * properties.multi_processor_count,
+        )
+
+    def settings(self) -> Mapping[str, bool | int | str | None]:
+        """What changes the arithmetic of `float32` and the choice of kernels, as it stands now.
+
+        With TF32 a float32 product has ten bits of mantissa and takes a fraction of the time and energy.
+        """
+        torch = self._torch()
+        matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+        return {
+            "float32_matmul_precision": torch.get_float32_matmul_precision(),
+            "matmul_allow_tf32": matmul.allow_tf32,
+            "matmul_fp32_precision": getattr(matmul, "fp32_precision", None),  # torch 2.6 has none
+            "cudnn_allow_tf32": cudnn.allow_tf32,
+            "cudnn_enabled": cudnn.enabled,
+            "cudnn_benchmark": cudnn.benchmark,
+            "cudnn_deterministic": cudnn.deterministic,
+            "cudnn_version": cudnn.version(),
+        }
+
+    def synchronize(self) -> None:
+        """Wait for all streams of this rank's GPU."""
+        self._torch().cuda.synchronize(local_rank())
+
+    def timer(self, marks: memoryview, *, sync_every: int) -> EventTimer | FencedTimer:
+        """With 0 an event a boundary and no stall; above 0 the clock, after waiting at each `sync_every`-th.
+
+        Not both: whoever asks for fences wants to see what a script with them sees, and once the device has been
+        waited for, an event beside the stamp would tell the same moment again by a clock that runs at another rate.
+        """
+        cuda, index = self._torch().cuda, local_rank()
+        self._timer = FENCES if sync_every > 0 else EVENTS
+        if sync_every > 0:
+            return FencedTimer(marks, synchronize=lambda: cuda.synchronize(index), sync_every=sync_every)
+        return EventTimer(
+            marks,
+            synchronize=lambda: cuda.synchronize(index),
+            new_event=lambda: cuda.Event(enable_timing=True),
+        )
+
+    def memory(self) -> Mapping[str, int | None]:
+        """Bytes in tensors, and bytes that torch's allocator holds, caches included."""
+        cuda, index = self._torch().cuda, local_rank()
+        return {"allocated": cuda.memory_allocated(index), "reserved": cuda.memory_reserved(index)}
+
+    def peak_memory(self) -> tuple[int | None, str]:
+        """torch's own peak since the worker started; None where nothing has run, which torch would answer with 0."""
+        cuda = self._torch().cuda
+        peak = cuda.max_memory_allocated(local_rank()) if cuda.is_initialized() else None
+        return peak, "torch's tensors on the GPU"
+
+    def _torch(self) -> Any:
+        if self._given is not None:
+            return self._given
+        import torch
+
+        return torch
+
+
+def local_rank() -> int:
+    """Which of this machine's workers this is, as torchrun numbers them; 0 without it."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def why_no_cuda(
+    *,
+    system: str,
+    torch: Mapping[str, str | None],
+    variables: Mapping[str, str],
+    load_library: Callable[[str], Any],
+    kfd: Path,
+) -> str | None:
+    """One sentence with the remedy, or None: `torch` as in `torch_facts`, `variables` those of the environment."""
+    if system != "linux":
+        return f"cuda needs Linux and this is {system}: take --device mps or --device cpu."
+    if not torch:
+        return "torch is not installed: install a build for your GPU as https://pytorch.org/get-started shows."
+    rocm = torch.get("hip") is not None
+    if torch.get("cuda") is None and not rocm:
+        return (
+            f"torch {torch.get('__version__')} was built without CUDA: install a CUDA (or ROCm) build as "
+            "https://pytorch.org/get-started shows, or take --device cpu."
+        )
+    for variable in ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES") if rocm else ("CUDA_VISIBLE_DEVICES",):
+        if hides_all(variables.get(variable)):
+            return f"{variable}={variables[variable]!r} hides every GPU: unset it, or name a GPU in it."
+    return _why_no_amd(kfd) if rocm else _why_no_nvidia(load_library)
+
+
+def hides_all(visible: str | None) -> bool:
+    """Whether a list of visible devices shows none: it counts up to its first entry that names no device."""
+    if visible is None:
+        return False
+    first = visible.split(",")[0].strip()
+    return first == "" or first.startswith("-")
+
+
+def _why_no_amd(kfd: Path) -> str | None:
+    if kfd.exists():
+        return None
+    return f"{kfd} does not exist: load the amdgpu driver, or start the container with --device={kfd}."
+
+
+def _why_no_nvidia(load_library: Callable[[str], Any]) -> str | None:
+    for name, *functions in COUNTERS:
+        try:
+            library = load_library(name)
+        except OSError:
+            continue
+        return _why_none_counted(library, name, *functions)
+    return (
+        f"No NVIDIA driver was found ({COUNTERS[0][0]} does not load): install it, or start the container with "
+        "--gpus all."
+    )
+
+
+def _why_none_counted(library: Any, name: str, start: str, count: str, stop: str | None) -> str | None:
+    number = ctypes.c_int(0)
+    # cuInit takes flags, which must be 0; nvmlInit_v2 takes nothing, and C lets it ignore them.
+    status = getattr(library, start)(0) or getattr(library, count)(ctypes.byref(number))
+    if stop is not None:
+        getattr(library, stop)()
+    if status != 0:
+        return (
+            f"The NVIDIA driver does not answer ({name}: status {status}): see what `nvidia-smi` says, and restart "
+            "the machine if the driver was updated."
+        )
+    if number.value == 0:
+        return "The NVIDIA driver counts no GPU: see whether `nvidia-smi -L` lists one."
+    return None

@@ -1,0 +1,54 @@
+"""A fresh interpreter that imports torch and says what it makes of a device: only `doctor` starts it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any, Literal
+
+import msgspec
+
+from powerbench.devices import DEVICES
+
+PROBE = (sys.executable, "-P", "-m", "powerbench.probe")
+TIMEOUT_S = 120.0
+
+
+class Probe(msgspec.Struct, frozen=True, kw_only=True):
+    """What torch says: `complaint` is None where the device can be used; `device` is then its name."""
+
+    complaint: str | None
+    device: str | None = None
+    threads: int | None = None
+    settings: dict[str, bool | int | str | None] = {}
+
+
+def probe(device: str) -> Probe:
+    """Ask torch, in a process of its own, for the device called `device`."""
+    try:
+        done = subprocess.run([*PROBE, device], capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+        return msgspec.json.decode(done.stdout, type=Probe)
+    except subprocess.TimeoutExpired:
+        return Probe(
+            complaint=f"torch did not answer within {TIMEOUT_S:g} s: see whether `python -c 'import torch'` ends."
+        )
+    except msgspec.DecodeError:
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        return Probe(complaint=f"torch cannot be used here ({last}): install it anew.")
+
+
+def main(arguments: list[str]) -> Literal[0]:
+    """`python -m powerbench.probe NAME`: print the answer as JSON."""
+    import torch
+
+    device = DEVICES[arguments[0]]
+    answer: dict[str, Any] = {"complaint": device.confirm()}
+    if answer["complaint"] is None:
+        answer |= {"device": device.describe().name, "threads": torch.get_num_threads(), "settings": device.settings()}
+    sys.stdout.write(json.dumps(answer))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
