@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 from msgspec import Struct
 
 from powerbench.devices import DEVICES
 from powerbench.environment import describe_environment
+from powerbench.errors import MeterLost
+from powerbench.power import SOURCES, Source
 from powerbench.probe import Probe, probe
-from powerbench.units import byte_size, counted
+from powerbench.records import RailRecord
+from powerbench.units import byte_size, counted, significant
 
+METER_PERIOD_S = 0.1
 BUSY_LOAD_PER_CORE = 0.25
 LITTLE_MEMORY = 0.25
 SLOW_MODES = ("low power", "low-power", "quiet", "powersave")
 
 
 class Check(Struct, frozen=True, kw_only=True):
-    """One thing that was looked at. `advice` is what to do; None where nothing needs doing."""
+    """One thing that was looked at. `advice` is what to do, `commands` what to type; none where nothing needs doing."""
 
-    subject: Literal["device", "software", "machine"]
+    subject: Literal["device", "meter", "software", "machine"]
     name: str
     state: Literal["ok", "note", "missing"]
     finding: str
     advice: str | None = None
+    commands: list[str] = []
 
 
-def check_up(ask: Callable[[str], Probe] = probe) -> list[Check]:
+def check_up(ask: Callable[[str], Probe] = probe, sources: Mapping[str, Source] = SOURCES) -> list[Check]:
     """Every check, in the order in which a person reads them; `ask` starts the probe of a device."""
     environment = describe_environment()
-    return [*devices(ask), *software(environment), *machine(environment)]
+    return [*devices(ask), *meters(sources), *software(environment), *machine(environment)]
 
 
 def can_measure(checks: list[Check]) -> bool:
@@ -50,6 +55,37 @@ def devices(ask: Callable[[str], Probe]) -> Iterator[Check]:
             yield Check(subject="device", name=name, state="missing", finding=answer.complaint)
         else:
             yield Check(subject="device", name=name, state="ok", finding=_device_in_words(name, answer))
+
+
+def meters(sources: Mapping[str, Source]) -> Iterator[Check]:
+    """Each source of power: what it would measure, how fast and in what scope, by reading it; or why it cannot."""
+    for name, source in sources.items():
+        reason = source.why_unavailable()
+        try:
+            rails = _first_rails(source) if reason is None else {}
+        except MeterLost as error:
+            reason = str(error)
+        if reason is not None:
+            commands = list(source.set_up())
+            yield Check(subject="meter", name=name, state="missing", finding=reason, commands=commands)
+        else:
+            finding = "; ".join(_rail_in_words(rail, record) for rail, record in rails.items())
+            yield Check(subject="meter", name=name, state="ok", finding=finding)
+
+
+def _first_rails(source: Source) -> Mapping[str, RailRecord]:
+    meter = source.open(period_s=METER_PERIOD_S)
+    try:
+        meter.read()
+        return meter.rails()
+    finally:
+        meter.close()
+
+
+def _rail_in_words(rail: str, record: RailRecord) -> str:
+    accuracy = "no accuracy published" if record.accuracy is None else f"accurate to {record.accuracy:.0%}"
+    often = f"each {significant(record.period_s * 1000)} ms"
+    return f"{rail}: {record.scope}, {record.state} ({record.method}, {often}; {accuracy})"
 
 
 def software(environment: dict[str, Any]) -> Iterator[Check]:

@@ -59,7 +59,8 @@ def how_it_ended(
     if stopped is not None:
         return stopped
     if end is not None:
-        return Ended(end["outcome"], f"{end['message']}; {SMALLER}" if end["outcome"] == "oom" else end["message"])
+        message = end["message"] or "its worker was told to stop by a signal from elsewhere"
+        return Ended(end["outcome"], f"{message}; {SMALLER}" if end["outcome"] == "oom" else message)
     how = f"the worker {_in_words(exit_status)}"
     if exit_status == -signal.SIGKILL and evidence is not None:
         return Ended("oom", f"{how}: {evidence}; {SMALLER}")

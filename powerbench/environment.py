@@ -8,6 +8,7 @@ import platform
 import re
 import subprocess
 import sys
+import time
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -150,6 +151,15 @@ def power_mode() -> str | None:
             return Path(path).read_text("ascii").strip()
         except OSError:
             continue
+    return None
+
+
+def suspended_ns() -> int | None:
+    """How long this boot has been suspended so far: a clock that goes on in sleep against one that does not."""
+    if sys.platform == "linux":
+        return time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    if sys.platform == "darwin":
+        return time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW) - time.clock_gettime_ns(time.CLOCK_UPTIME_RAW)
     return None
 
 

@@ -17,3 +17,10 @@ class Unavailable(PowerbenchError):
     """What was asked for by name does not exist on this machine."""
 
     exit_status = 3
+
+
+class MeterLost(Exception):
+    """A meter gives no more readings (died, lost its device, went back in time): one sentence that says why.
+
+    No error of the run: its curve ends there, and a note says so.
+    """

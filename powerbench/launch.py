@@ -6,8 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from threading import Thread
 
 from powerbench.rundir import RunDir
@@ -62,3 +62,18 @@ class WorkerProcess:
     def _wait(self, when_ended: Callable[[], object]) -> None:
         self._process.wait()
         when_ended()
+
+
+@contextmanager
+def kept_awake() -> Iterator[None]:
+    """While inside, a Mac does not go to sleep for want of a user; elsewhere nothing is done."""
+    if sys.platform != "darwin":
+        yield
+        return
+    # -w: it ends with us, however we end.
+    keeper = subprocess.Popen(["/usr/bin/caffeinate", "-i", "-w", str(os.getpid())], stdin=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        keeper.terminate()
+        keeper.wait()

@@ -1,13 +1,27 @@
-"""Everything that is sampled beside the steps: gauges of machine and workers, into telemetry.csv."""
+"""Everything that is recorded beside the steps: joules from a thread a meter, gauges of machine and workers."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
+from threading import Event, Thread
 from typing import Protocol
 
+import msgspec
+
+from powerbench.errors import MeterLost, Unavailable, UsageError
 from powerbench.gauges import ProcessGauges
-from powerbench.records import Gauge
+from powerbench.power import SOURCES, Meter, Source
+from powerbench.records import Gauge, RailRecord, Reading
 from powerbench.rundir import RunDir
-from powerbench.rundir.lines import TELEMETRY_HEADER, LineWriter, gauge_line
+from powerbench.rundir.lines import ENERGY_HEADER, TELEMETRY_HEADER, LineWriter, gauge_line, reading_line
+
+PERIOD_S = 0.1
+# powermetrics has been seen to take this long to its first sample (research on JouleWise: power).
+FIRST_READING_S = 20.0
+# Sources that read the same sensors: the first one that can be opened is taken, with `auto`.
+ALTERNATIVES = (("powermetrics", "ioreport"),)
 
 
 class ReadsGauges(Protocol):
@@ -32,10 +46,143 @@ class Telemetry:
 
     def sample(self) -> None:
         """Write the gauges of this moment. Raises OSError where they cannot be written."""
-        gauges = self._machine.read() + self._workers.read()
+        self.write(self._machine.read() + self._workers.read())
+
+    def write(self, gauges: Sequence[Gauge]) -> None:
+        """Write these gauges; any thread may."""
         self.latest |= {gauge.name: gauge.value for gauge in gauges if not isinstance(gauge.value, str)}
         self._lines.write(map(gauge_line, gauges))
 
     def close(self) -> None:
         """Let go of the file."""
         self._lines.close()
+
+
+def choose_sources(power: str, sources: Mapping[str, Source] = SOURCES) -> tuple[list[str], dict[str, str]]:
+    """The sources to open, and of the others why not: `power` is auto, none, or names with commas between.
+
+    Raises UsageError for a name that no source has, Unavailable for one that was named and cannot be opened.
+    """
+    if power == "none":
+        return [], {}
+    if power == "auto":
+        reasons = {name: source.why_unavailable() for name, source in sources.items()}
+        able = [name for name, reason in reasons.items() if reason is None]
+        unmetered = {name: reason for name, reason in reasons.items() if reason is not None}
+        for first, *others in ALTERNATIVES:
+            for other in others if first in able else []:
+                if other in able:
+                    able.remove(other)
+                    unmetered[other] = f"{first} reads the same counters."
+        return able, unmetered
+    names = [name.strip() for name in power.split(",")]
+    for name in names:
+        _demand(name, sources)
+    return names, {}
+
+
+def _demand(name: str, sources: Mapping[str, Source]) -> None:
+    if name not in sources:
+        close = get_close_matches(name, sources, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"choose auto, none, or of {', '.join(sources)}."
+        raise UsageError(f"There is no power source called {name!r}; {hint}")
+    reason = sources[name].why_unavailable()
+    if reason is not None:
+        raise Unavailable(f"--power {name}: {reason}")
+
+
+class Metering:
+    """The meters of a run. Rails of different sources never share a name: a second one gets its source in front."""
+
+    def __init__(self, rundir: RunDir, telemetry: Telemetry, sources: Mapping[str, Source] = SOURCES) -> None:
+        self._lines = LineWriter(rundir.energy, header=ENERGY_HEADER)
+        self._telemetry = telemetry
+        self._sources = sources
+        self._recorders: list[Recorder] = []
+        self.unmetered: dict[str, str] = {}
+
+    def open(self, names: Sequence[str], *, period_s: float = PERIOD_S) -> None:
+        """Start a thread for each of these sources; one that cannot start is unmetered, with the reason."""
+        for name in names:
+            try:
+                meter = self._sources[name].open(period_s=period_s)
+            except MeterLost as error:
+                self.unmetered[name] = str(error)
+                continue
+            self._recorders.append(Recorder(name, meter, self._write))
+
+    def wait_until_ready(self, *, timeout_s: float = FIRST_READING_S, pause: Callable[[float], bool]) -> None:
+        """Until each meter has given its first reading; one that has not is closed, and unmetered with the reason.
+
+        `pause` waits for so many seconds, or returns True at once where the run is to end.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        while not all(recorder.ready.is_set() for recorder in self._recorders):
+            if time.monotonic() > deadline_s or pause(0.02):
+                break
+        for recorder in self._recorders:
+            if not recorder.ready.is_set() or not recorder.meter.rails():
+                recorder.close()
+                self.unmetered[recorder.name] = recorder.lost or f"no reading came within {timeout_s:g} s"
+        self._recorders = [recorder for recorder in self._recorders if recorder.name not in self.unmetered]
+
+    @property
+    def slowest_period_s(self) -> float:
+        """The longest period of any rail; 0 without one."""
+        return max((rail.period_s for rail in self.rails().values()), default=0.0)
+
+    def rails(self) -> dict[str, RailRecord]:
+        """What is metered, by rail; offsets are final after `close`."""
+        return {
+            rail: record
+            if recorder.lost is None
+            else msgspec.structs.replace(record, lost=record.lost or recorder.lost)
+            for recorder in self._recorders
+            for rail, record in recorder.meter.rails().items()
+        }
+
+    def notes(self) -> list[str]:
+        """What the meters say of this recording, a sentence each."""
+        return [note for recorder in self._recorders for note in recorder.meter.notes()]
+
+    def close(self) -> None:
+        """Stop every meter and let go of the file; closing twice is no error."""
+        for recorder in self._recorders:
+            recorder.close()
+        self._lines.close()
+
+    def _write(self, readings: Sequence[Reading], gauges: Sequence[Gauge]) -> None:
+        self._lines.write(map(reading_line, readings))
+        self._telemetry.write(gauges)
+
+
+class Recorder:
+    """A meter and the thread that reads it, until it is closed or lost."""
+
+    def __init__(self, name: str, meter: Meter, write: Callable[[Sequence[Reading], Sequence[Gauge]], None]) -> None:
+        self.name = name
+        self.meter = meter
+        self.ready = Event()
+        self.lost: str | None = None
+        self._write = write
+        self._thread = Thread(target=self._record, name=f"meter-{name}", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop the meter and wait for what it still has to say."""
+        self.meter.close()
+        self._thread.join()
+
+    def _record(self) -> None:
+        try:
+            while points := self.meter.read():
+                readings = [point for point in points if isinstance(point, Reading)]
+                gauges = [point for point in points if isinstance(point, Gauge)]
+                self._write(readings, gauges)
+                if readings:
+                    self.ready.set()
+        except MeterLost as error:
+            self.lost = str(error)
+        except OSError as error:
+            self.lost = f"its readings could not be written ({error.strerror})"
+        self.ready.set()

@@ -13,7 +13,7 @@ class Progress(NamedTuple):
     """Where a run stands. `step_s` is the pace since the last report; None while there is none."""
 
     record: RunRecord
-    stage: Literal["starting", "warm-up", "measuring", "tail"]
+    stage: Literal["idle", "starting", "warm-up", "measuring", "tail"]
     done: int
     total: int
     step_s: float | None
@@ -29,9 +29,11 @@ class Pace:
         self._step_s: float | None = None
         self._window_ns: int | None = None
 
-    def progress(self, journal: Journal) -> Progress:
-        """Where the run stands now."""
+    def progress(self, journal: Journal, *, started: bool) -> Progress:
+        """Where the run stands now; `started` says whether there is a worker yet."""
         cell = self._record.cell
+        if not started:
+            return Progress(self._record, "idle", 0, cell.steps, None, None)
         done = max(0, journal.marks.look() - 1)
         last_ns = journal.marks.last_ns()
         if last_ns is None:

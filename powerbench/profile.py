@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -60,21 +60,22 @@ def find_profile(name: str) -> Path:
 def load_profile(path: Path) -> Profile:
     """Read a profile. Raises PowerbenchError with the file's name, the key, and what was expected."""
     try:
-        content = yaml.load(path.read_text("utf-8"), Loader=_StrictLoader)  # a SafeLoader: nothing is constructed
+        content = _parsed(path.read_text("utf-8"))
     except OSError as error:
-        raise PowerbenchError(f"Cannot read the profile {path}: {error.strerror}.") from error
+        hint = f"the shipped one is `{path.stem}`" if path.stem in shipped_profiles() else "check the path"
+        raise PowerbenchError(f"Cannot read the profile {path}: {error.strerror}; {hint}.") from error
     except UnicodeDecodeError as error:
-        raise PowerbenchError(f"The profile {path} is not text in UTF-8.") from error
-    except yaml.YAMLError as error:
-        raise PowerbenchError(f"The profile {path} is no YAML: {_one_line(error)}.") from error
+        raise PowerbenchError(f"The profile {path} is not text in UTF-8; save it as such.") from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise PowerbenchError(f"The profile {path} is no YAML: {_one_line(error)}; mend it there.") from error
     if not isinstance(content, dict):
         shape = {list: "a list", type(None): "nothing"}.get(type(content), "a single value")
         raise PowerbenchError(f"The profile {path} holds {shape}; write settings, one `key: value` a line.")
     description = content.pop("description", "")
     if not isinstance(description, str):
-        raise PowerbenchError(f"In the profile {path}, description must be text.")
-    settings = {key: checked(key, value, f"In the profile {path}, ") for key, value in _flat(content).items()}
-    return Profile(path, description, settings)
+        raise PowerbenchError(f"In the profile {path}, description must be text, not {_written(description)}.")
+    where = f"In the profile {path}, "
+    return Profile(path, description, {key: checked(key, value, where) for key, value in _flat(content, where)})
 
 
 def assignment(text: str) -> tuple[str, Any]:
@@ -83,8 +84,8 @@ def assignment(text: str) -> tuple[str, Any]:
     if not equals:
         raise UsageError(f"--set {text} has no value; write --set key=value.")
     try:
-        parsed = yaml.load(value, Loader=_StrictLoader)
-    except yaml.YAMLError as error:
+        parsed = _parsed(value)
+    except (yaml.YAMLError, RecursionError) as error:
         raise UsageError(f"--set {text}: the value is no YAML: {_one_line(error)}.") from error
     return key.strip(), parsed
 
@@ -116,22 +117,28 @@ def resolve(cell: Cell, *, metered: bool) -> Cell:
     reason = device.why_unavailable()
     if reason is not None:
         raise Unavailable(reason)
+    if cell.max_seconds is not None and cell.min_seconds is not None and cell.max_seconds <= cell.min_seconds:
+        raise UsageError(
+            f"max_seconds is {cell.max_seconds:g} and min_seconds {cell.min_seconds:g}: such a run always ends by its "
+            "limit; allow more."
+        )
+    # Ten seconds are long against the period of any meter, and five of rest beside them enough to know the idle power.
     return msgspec.structs.replace(
         cell,
         device=device.name,
         copy=cell.copy or device.default_copy,
         sync_every=device.default_sync_every if cell.sync_every is None else cell.sync_every,
-        # Ten seconds is what makes a meter's edges small against its window (design: meters).
         min_seconds=(10.0 if metered else 0.0) if cell.min_seconds is None else cell.min_seconds,
+        idle_seconds=(5.0 if metered else 0.0) if cell.idle_seconds is None else cell.idle_seconds,
     )
 
 
 def checked(key: object, value: object, where: str, *, shown: str | None = None) -> Any:
     """`value` as the type of the setting `key`. Raises PowerbenchError that says what was expected."""
-    if key not in TYPES:
+    if not isinstance(key, str) or key not in TYPES:
         close = get_close_matches(str(key), TYPES, n=1, cutoff=0.5)
         hint = f"did you mean {close[0]}?" if close else f"the settings are {', '.join(TYPES)}."
-        raise PowerbenchError(f"{where}{key!r} is not a setting; {hint}")
+        raise PowerbenchError(f"{where}{_written(key)} is not a setting; {hint}")
     name = shown or str(key)
     if isinstance(value, list):
         raise PowerbenchError(
@@ -148,20 +155,34 @@ def checked(key: object, value: object, where: str, *, shown: str | None = None)
         raise PowerbenchError(f"{where}{name} must be {wanted}, not {_written(value)}{hint}") from None
 
 
-def _flat(content: Mapping[Any, Any]) -> dict[Any, Any]:
-    flat: dict[Any, Any] = {}
+def _flat(content: Mapping[Any, Any], where: str) -> Iterator[tuple[Any, Any]]:
+    """`limits: {step_seconds: 1}` as `limits.step_seconds: 1`, which is what the settings are called."""
     for key, value in content.items():
-        if isinstance(value, dict):
-            flat |= {f"{key}.{inner}": of_inner for inner, of_inner in value.items()}
+        if key != "limits":
+            yield key, value
+        elif not isinstance(value, dict):
+            raise PowerbenchError(f"{where}limits must be settings of their own, `key: value`, not {_written(value)}.")
         else:
-            flat[key] = value
-    return flat
+            for inner, of_inner in value.items():
+                if f"limits.{inner}" in content:
+                    raise PowerbenchError(f"{where}limits.{inner} is given twice; leave one out.")
+                yield f"limits.{inner}", of_inner
 
 
 class _StrictLoader(yaml.SafeLoader):
     """YAML as `safe_load` reads it, but a key given twice is an error and not the last one's silent victory."""
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """What the node stands for; a value that its type cannot hold (a 45th of May) is an error of its place."""
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise yaml.constructor.ConstructorError(None, None, "a value of no known form", node.start_mark) from error
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping of a node, each of its keys given once."""
+        if not isinstance(node, yaml.MappingNode):
+            raise yaml.constructor.ConstructorError(None, None, "a mapping that is none", node.start_mark)
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
@@ -169,6 +190,10 @@ class _StrictLoader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, f"{key} is given twice", key_node.start_mark)
             seen.add(str(key))
         return super().construct_mapping(node, deep)
+
+
+def _parsed(text: str) -> Any:
+    return yaml.load(text, Loader=_StrictLoader)  # a SafeLoader: it makes nothing but plain values
 
 
 def _number_if_float(value: object, expected: Any) -> object:
@@ -203,13 +228,22 @@ def _choices(kind: types.Type) -> list[str]:
 
 
 def _written(value: object) -> str:
+    """A value as its writer may recognize it, briefly."""
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "nothing"}[value]
-    return repr(value)
+    if isinstance(value, int) and abs(value) >= 10**18:  # of 4,300 digits and more, Python makes no text
+        return "a number that large"
+    if isinstance(value, dict):
+        return "settings of its own"
+    text = repr(value) if isinstance(value, str | int | float) else str(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
 
 
-def _one_line(error: yaml.YAMLError) -> str:
+def _one_line(error: yaml.YAMLError | RecursionError) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
-        return f"{error.problem} (line {mark.line + 1}, column {mark.column + 1})"
+        said = ", ".join(part for part in (error.context, error.problem) if part)
+        return f"{said} (line {mark.line + 1}, column {mark.column + 1})"
     return " ".join(str(error).split())

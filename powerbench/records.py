@@ -58,6 +58,9 @@ class Cell(Struct, frozen=True, kw_only=True):
     copy: Literal["async", "blocking", "resident"] | None = None
     sync_every: CountOrZero | None = None
     trace: bool = False
+    power: Name = "auto"
+    idle_seconds: Seconds | None = None
+    require_power: bool = False
     dropout: bool = True
     optimizer: Literal["adam"] = "adam"
     learning_rate: Positive = 1e-4
@@ -78,13 +81,17 @@ class Supervisor(Struct, frozen=True):
 
 
 class Clock(Struct, frozen=True, kw_only=True):
-    """Where the machine's monotonic clock stood against the calendar, at both ends of the run."""
+    """Where the machine's monotonic clock stood against the calendar, at both ends of the run.
+
+    `suspended_ns` is how long the machine slept in between; None where the system does not tell.
+    """
 
     boot_id: str | None
     start_monotonic_ns: int
     start_unix_ns: int
     end_monotonic_ns: int | None = None
     end_unix_ns: int | None = None
+    suspended_ns: int | None = None
 
 
 class DeviceRecord(Struct, frozen=True, kw_only=True):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -16,14 +17,15 @@ import msgspec
 import psutil
 
 from powerbench.endings import Ended, evidence_of_kill, how_it_ended, log_notes, out_of_memory_kills
-from powerbench.environment import boot_id, describe_environment
+from powerbench.environment import boot_id, describe_environment, suspended_ns
 from powerbench.errors import PowerbenchError
 from powerbench.gauges import MachineGauges
-from powerbench.launch import WORKER, WorkerProcess
+from powerbench.launch import WORKER, WorkerProcess, kept_awake
 from powerbench.limits import LimitsGuard
-from powerbench.metering import ReadsGauges, Telemetry
+from powerbench.metering import Metering, ReadsGauges, Telemetry, choose_sources
 from powerbench.pace import Pace, Progress
-from powerbench.records import Cell, Clock, RunRecord, Supervisor
+from powerbench.power import SOURCES, Source
+from powerbench.records import Cell, Clock, RunRecord, Supervisor, Window
 from powerbench.rundir import RunDir, create_run_dir
 from powerbench.rundir.journal import Journal
 from powerbench.rundir.load import Run, complete_record, load_run, with_sampled_peak
@@ -49,10 +51,11 @@ def record_run(
     progress_period_s: float = 1.0,
     command: Sequence[str] = WORKER,
     machine: ReadsGauges | None = None,
+    sources: Mapping[str, Source] = SOURCES,
 ) -> Run:
     """Measure `cell`, which must be resolved, in a new directory below `parent`; the run as it then lies on disk.
 
-    `command` starts a worker, and `machine` samples the gauges of the whole machine.
+    `command` starts a worker, `machine` samples the gauges of the whole machine, and `sources` are the meters.
 
     Raises PowerbenchError where the directory cannot be made or the disk is full; what was recorded stays.
     """
@@ -61,7 +64,8 @@ def record_run(
     try:
         record = first_record(rundir, cell)
         rundir.write_record(record)
-        with Session(rundir, record, command, machine or MachineGauges()) as session:
+        machine = machine or MachineGauges()
+        with Session(rundir, record, command=command, machine=machine, sources=sources) as session:
             ended = session.attend(on_progress, progress_period_s)
         rundir.write_record(session.last_record(ended))
     except OSError as error:
@@ -88,28 +92,38 @@ def first_record(rundir: RunDir, cell: Cell) -> RunRecord:
 class Session:
     """One worker at work, and all that is written down beside it."""
 
-    def __init__(self, rundir: RunDir, record: RunRecord, command: Sequence[str], machine: ReadsGauges) -> None:
-        self._machine = machine
+    def __init__(
+        self,
+        rundir: RunDir,
+        record: RunRecord,
+        *,
+        command: Sequence[str],
+        machine: ReadsGauges,
+        sources: Mapping[str, Source],
+    ) -> None:
         self._rundir = rundir
         self._record = record
         self._command = command
+        self._machine = machine
+        self._sources = sources
         self._inbox: SimpleQueue[Message] = SimpleQueue()
+        self._duties: list[Duty] = []
+        self._worker: WorkerProcess | None = None
         self._stopped: Ended | None = None
         self._kill_at_ns: int | None = None
         self._guard = LimitsGuard(record.cell, start_ns=record.clock.start_monotonic_ns)
         self._kills_before = out_of_memory_kills()
+        self._suspended_before = suspended_ns()
 
     def __enter__(self) -> Session:
         with ExitStack() as stack:
             self.journal = Journal(self._rundir, rank=0, warmup=self._record.cell.warmup)
             self._telemetry = Telemetry(self._rundir, self._machine)
             stack.callback(self._telemetry.close)
+            self._metering = Metering(self._rundir, self._telemetry, self._sources)
+            stack.callback(self._metering.close)
             stack.enter_context(_signals_to(self._inbox))
-            self._worker = WorkerProcess(
-                self._rundir, rank=0, command=self._command, when_ended=lambda: self._inbox.put("worker ended")
-            )
-            stack.callback(self._worker.close)
-            self._telemetry.watch({"worker0": self._worker.pid})
+            stack.enter_context(kept_awake())
             self._stack = stack.pop_all()
         return self
 
@@ -117,48 +131,111 @@ class Session:
         self._stack.close()
 
     def attend(self, on_progress: Callable[[Progress], object], progress_period_s: float) -> Ended:
-        """Sample, journal and report until the worker has ended; how it ended, and why."""
+        """Meters, rest, worker: watch until it is over; how it ended, and why."""
         pace = Pace(self._record)
-        gauge_period_s = TRACE_PERIOD_S if self._record.cell.trace else GAUGE_PERIOD_S
-        duties = [
-            Duty(gauge_period_s, self._telemetry.sample),
+        self._duties = [
+            Duty(TRACE_PERIOD_S if self._record.cell.trace else GAUGE_PERIOD_S, self._telemetry.sample),
             Duty(JOURNAL_PERIOD_S, self.journal.update),
-            Duty(progress_period_s, lambda: on_progress(pace.progress(self.journal))),
+            Duty(progress_period_s, lambda: on_progress(pace.progress(self.journal, started=self._worker is not None))),
             Duty(LIMITS_PERIOD_S, self._keep_limits),
         ]
-        while True:
+        self._start_meters()
+        self._rest()
+        if self._stopped is None:
+            self._start_worker()
+            self._serve()
+        if self._worker is not None:
+            self._worker.close()
+        self.journal.finish()
+        self._metering.close()
+        return self._ending()
+
+    def _start_meters(self) -> None:
+        names, unmetered = choose_sources(self._record.cell.power, self._sources)
+        self._metering.open(names)
+        self._metering.wait_until_ready(pause=self._pause)
+        self._record = msgspec.structs.replace(
+            self._record,
+            rails=self._metering.rails(),
+            unmetered=unmetered | self._metering.unmetered,
+            # Two periods of the slowest meter: then its readings that straddle the last edge are readings under load.
+            tail_s=2 * self._metering.slowest_period_s,
+        )
+
+    def _rest(self) -> None:
+        seconds = self._record.cell.idle_seconds
+        if self._record.rails and seconds and self._stopped is None:
+            start_ns = time.monotonic_ns()
+            self._pause(seconds)
+            idle = Window(start_ns, time.monotonic_ns())
+            self._record = msgspec.structs.replace(self._record, windows={"idle": idle})
+
+    def _start_worker(self) -> None:
+        self._rundir.write_record(self._record)  # the worker reads its tail from it, and a killed run its rails
+        self._worker = WorkerProcess(
+            self._rundir, rank=0, command=self._command, when_ended=lambda: self._inbox.put("worker ended")
+        )
+        self._stack.callback(self._worker.close)
+        self._telemetry.watch({"worker0": self._worker.pid})
+
+    def _pause(self, seconds: float) -> bool:
+        """Do the duties for so long; whether the run is to end."""
+        self._serve(until_s=time.monotonic() + seconds)
+        return self._stopped is not None
+
+    def _serve(self, until_s: float = math.inf) -> None:
+        """Do the duties until then, the worker's end, or an interrupt while there is no worker."""
+        while time.monotonic() < until_s:
+            due_s = min(until_s, *(duty.due_s for duty in self._duties))
             try:
-                message = self._inbox.get(timeout=max(0.0, min(duty.due_s for duty in duties) - time.monotonic()))
+                message = self._inbox.get(timeout=max(0.0, due_s - time.monotonic()))
             except Empty:
-                for duty in duties:
+                for duty in self._duties:
                     duty.do_if_due()
                 continue
             if message == "worker ended":
-                self._worker.close()
-                self.journal.finish()
-                return self._ending()
+                return
             self._interrupt()
+            if self._worker is None:
+                return
 
     def last_record(self, ended: Ended) -> RunRecord:
         """The record of the ended run."""
         record = complete_record(self._record, self.journal.events, self.journal.trace)
-        clock = msgspec.structs.replace(record.clock, end_monotonic_ns=time.monotonic_ns(), end_unix_ns=time.time_ns())
-        notes = [*record.notes, *log_notes(self._log())]
-        record = msgspec.structs.replace(record, status=ended.status, reason=ended.reason, clock=clock, notes=notes)
+        slept_ns = suspended_ns()
+        clock = msgspec.structs.replace(
+            record.clock,
+            end_monotonic_ns=time.monotonic_ns(),
+            end_unix_ns=time.time_ns(),
+            suspended_ns=None
+            if slept_ns is None or self._suspended_before is None
+            else slept_ns - self._suspended_before,
+        )
+        record = msgspec.structs.replace(
+            record,
+            status=ended.status,
+            reason=ended.reason,
+            clock=clock,
+            rails=self._metering.rails(),
+            notes=[*record.notes, *log_notes(self._log()), *self._metering.notes()],
+        )
         return record if record.peak_memory_bytes is not None else with_sampled_peak(record, self._rundir)
 
     def _interrupt(self) -> None:
-        if self._stopped is not None:  # asked twice: now
+        if self._stopped is not None and self._worker is not None:  # asked twice: now
             self._worker.kill()
         self._stop(Ended("interrupted", "stopped by Ctrl-C or a signal"))
 
     def _stop(self, ended: Ended) -> None:
         if self._stopped is None:
             self._stopped = ended
-            self._worker.stop()
+            if self._worker is not None:
+                self._worker.stop()
             self._kill_at_ns = time.monotonic_ns() + round(GRACE_S * NS_PER_S)
 
     def _keep_limits(self) -> None:
+        if self._worker is None:
+            return
         if self._kill_at_ns is not None:
             if time.monotonic_ns() > self._kill_at_ns:
                 self._worker.kill()
@@ -175,7 +252,7 @@ class Session:
         return how_it_ended(
             end=self.journal.event("end"),
             stopped=self._stopped,
-            exit_status=self._worker.exit_status,
+            exit_status=None if self._worker is None else self._worker.exit_status,
             log=self._log(),
             log_path=self._rundir.log(0),
             evidence=evidence_of_kill(
@@ -185,7 +262,8 @@ class Session:
         )
 
     def _log(self) -> str:
-        return self._rundir.log(0).read_text("utf-8", errors="replace")
+        log = self._rundir.log(0)
+        return log.read_text("utf-8", errors="replace") if log.exists() else ""
 
 
 class Duty:

@@ -31,13 +31,10 @@ def milliseconds(ms: float) -> str:
 
 def significant(value: float) -> str:
     """`value` with three significant digits and no exponent; whole, with thousands marked, from 100 up."""
-    size = abs(value)
-    if size >= 99.95:
-        return f"{value:,.0f}"
-    for limit, digits in ((9.995, 1), (0.9995, 2), (0.09995, 3), (0.009995, 4)):
-        if size >= limit:
-            return f"{value:.{digits}f}"
-    return f"{value:.2g}" if size else "0"
+    if value == 0:
+        return "0"
+    exponent = int(f"{value:.2e}".partition("e")[2])  # after rounding to three digits
+    return f"{value:,.{max(0, 2 - exponent)}f}"
 
 
 def byte_size(count: float) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import median
 from typing import Any
 
 from msgspec import Struct
 
 from powerbench.records import RunRecord, Status, StepTrace
-from powerbench.units import NS_PER_MS, counted, seconds_from_ns, significant
+from powerbench.units import NS_PER_MS, counted, duration, seconds_from_ns, significant
 
 TABLE_STEPS = 100
 TRACE_STEPS = 100
@@ -103,8 +104,8 @@ def latency(spans: Sequence[tuple[int, int, int]]) -> Latency | None:
     if len(spans) == 1 and count[0] > 1:
         return Latency(mean=mean)
     each = (end - start) / count / NS_PER_MS
-    p5, median, p95 = (float(value) for value in np.percentile(each, (5, 50, 95)))
-    return Latency(mean=mean, median=median, p5=p5, p95=p95, min=float(each.min()), max=float(each.max()))
+    p5, middle, p95 = (float(value) for value in np.percentile(each, (5, 50, 95)))
+    return Latency(mean=mean, median=middle, p5=p5, p95=p95, min=float(each.min()), max=float(each.max()))
 
 
 def submission_ms(record: RunRecord, steps: StepTrace) -> float | None:
@@ -127,6 +128,7 @@ def notes(record: RunRecord, spans: Sequence[tuple[int, int, int]], tflop_per_s:
     found = [
         _few_steps(record, spans),
         _coarse_edges(record, spans),
+        _too_short(record, spans),
         _slow_first(record, spans),
         _busy_machine(record),
         _on_battery(record),
@@ -160,12 +162,25 @@ def _coarse_edges(record: RunRecord, spans: Sequence[tuple[int, int, int]]) -> s
     )
 
 
+def _too_short(record: RunRecord, spans: Sequence[tuple[int, int, int]]) -> str | None:
+    wanted_s = record.cell.min_seconds
+    if record.status != "complete" or not wanted_s or not spans:
+        return None
+    lasted_s = seconds_from_ns(spans[-1][1] - spans[0][0])
+    if lasted_s >= wanted_s * (1 - NOTABLE_CLOCK_ERROR):
+        return None
+    return (
+        f"The measured steps lasted {duration(lasted_s)}, not the {duration(wanted_s)} of min_seconds: "
+        "there was no room to record more of such short steps. Take a larger batch."
+    )
+
+
 def _slow_first(record: RunRecord, spans: Sequence[tuple[int, int, int]]) -> str | None:
     if len(spans) < 3:
         return None
     each = [(end - start) / count for start, end, count in spans]
-    usual = sorted(each)[len(each) // 2]
-    if each[0] < SLOW_FIRST * usual:
+    usual = median(each)
+    if not usual or each[0] < SLOW_FIRST * usual:
         return None
     remedy = "Add steps to --warmup" if record.cell.warmup else "Leave first steps out with --warmup"
     return f"The first measured step took {significant(each[0] / usual)} times the median. {remedy} to keep it out."
@@ -184,9 +199,10 @@ def _on_battery(record: RunRecord) -> str | None:
 
 def _two_clocks(record: RunRecord, spans: Sequence[tuple[int, int, int]]) -> str | None:
     error_ns = record.device.anchor_error_ns if record.device else None
-    if error_ns is None or not spans:
+    window_ns = spans[-1][1] - spans[0][0] if spans else 0
+    if error_ns is None or not window_ns:
         return None
-    share = error_ns / (spans[-1][1] - spans[0][0])
+    share = error_ns / window_ns
     if abs(share) < NOTABLE_CLOCK_ERROR:
         return None
     return (

@@ -46,15 +46,21 @@ def build_app() -> typer.Typer:
     return app
 
 
-def common(
-    version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True),
-) -> None:
-    """Print the version where that is asked."""
-    if version:
+def print_version(asked: bool) -> None:
+    """Print the version and end, where that is asked."""
+    if asked:
         import powerbench
 
         typer.echo(f"powerbench {powerbench.__version__}")
         raise typer.Exit
+
+
+def common(
+    version: bool = typer.Option(
+        False, "--version", help="Print the version and exit.", is_eager=True, callback=print_version
+    ),
+) -> None:
+    """What holds for every command: nothing."""
 
 
 def with_errors_told(command: Callable[P, int]) -> Callable[P, None]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from powerbench.checkup import Check
 
 WIDTH = 78
-TITLES = {"device": "Devices", "software": "Software", "machine": "This machine"}
+TITLES = {"device": "Devices", "meter": "Power meters", "software": "Software", "machine": "This machine"}
 
 
 def doctor(json: options.Json = False) -> int:
@@ -47,4 +47,5 @@ def in_words(checks: list[Check]) -> Iterator[str]:
             yield from textwrap.wrap(
                 text, WIDTH, initial_indent=label, subsequent_indent=indent, break_on_hyphens=False
             )
+            yield from (f"{indent}  {command}" for command in check.commands)
         yield ""

@@ -9,6 +9,7 @@ import typer
 
 WHAT = "What to measure"
 HOW = "How to measure it"
+POWER = "Energy"
 RESULT = "Where the result goes"
 
 ProfileName = Annotated[
@@ -52,7 +53,9 @@ Warmup = Annotated[
 ]
 MinSeconds = Annotated[
     float | None,
-    typer.Option("--min-seconds", metavar="S", help="Go on for at least so long.", rich_help_panel=HOW),
+    typer.Option(
+        "--min-seconds", metavar="S", help="Go on for at least so long (10 with a meter).", rich_help_panel=HOW
+    ),
 ]
 MaxSeconds = Annotated[
     float | None,
@@ -76,6 +79,28 @@ SyncEvery = Annotated[
 Trace = Annotated[
     bool | None,
     typer.Option("--trace", help="Make it a slowdown trace: gauges at 10 Hz.", rich_help_panel=HOW),
+]
+Power = Annotated[
+    str | None,
+    typer.Option(
+        "--power",
+        metavar="SOURCE,...",
+        help="auto (every meter here), none, or names: powermetrics, ioreport, nvml, rapl, hwmon.",
+        rich_help_panel=POWER,
+    ),
+]
+Idle = Annotated[
+    float | None,
+    typer.Option(
+        "--idle",
+        metavar="S",
+        help="Measure the idle machine for so long first (5 with a meter).",
+        rich_help_panel=POWER,
+    ),
+]
+RequirePower = Annotated[
+    bool | None,
+    typer.Option("--require-power", help="Fail where energy cannot be measured, or is lost.", rich_help_panel=POWER),
 ]
 Set = Annotated[
     list[str] | None,

@@ -23,7 +23,7 @@ class ProgressLine:
     """
 
     def __init__(self, cell: Cell) -> None:
-        self._what = f"{cell.device} {cell.model} {cell.mode}"
+        self._what = f"{cell.device} sleep" if cell.model == "sleep" else f"{cell.device} {cell.model} {cell.mode}"
         self._rewrites = sys.stderr.isatty()
         self._stage = ""
 
@@ -51,11 +51,14 @@ class ProgressLine:
 
 def in_words(progress: Progress) -> str:
     """`measuring step 40 of 100, 812 ms/step, 48s left`: with its device and model it fits into 80 columns."""
+    if progress.stage == "idle":
+        return "measuring the power of the idle machine"
     if progress.stage == "starting":
         return "starting (loading torch, building the model)"
     parts = [f"{progress.stage} step {progress.done} of {progress.total}"]
     if progress.step_s is not None:
         parts.append(f"{significant(progress.step_s * 1000)} ms/step")
     if progress.left_s is not None:
-        parts.append(f"{duration(round(progress.left_s)) if progress.left_s >= 1 else '0s'} left")
+        left = duration(progress.left_s) if progress.left_s >= 9.995 else f"{progress.left_s:.0f}s"
+        parts.append(f"{left} left")
     return ", ".join(parts)

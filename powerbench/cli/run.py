@@ -34,6 +34,9 @@ def run(
     copy: options.Copy = None,
     sync_every: options.SyncEvery = None,
     trace: options.Trace = None,
+    power: options.Power = None,
+    idle: options.Idle = None,
+    require_power: options.RequirePower = None,
     set_: options.Set = None,
     output: options.Output = Path("runs"),
     json: options.Json = False,
@@ -60,6 +63,9 @@ def run(
         "copy": copy,
         "sync_every": sync_every,
         "trace": trace,
+        "power": power,
+        "idle_seconds": idle,
+        "require_power": require_power,
     }
     cell = cell_asked_for(profile, set_ or [], {key: value for key, value in given.items() if value is not None})
     measured = measure(cell, output)
@@ -69,10 +75,20 @@ def run(
 
 def cell_asked_for(profile: str | None, sets: list[str], given: dict[str, Any]) -> Cell:
     """The cell that the command line asks for, checked, with its choices made."""
+    from powerbench.errors import Unavailable, UsageError
+    from powerbench.metering import choose_sources
     from powerbench.profile import assignment, find_profile, load_profile, make_cell, resolve
 
+    assigned = dict(map(assignment, sets))
+    if len(assigned) < len(sets):
+        raise UsageError("A key is given twice with --set; leave one out.")
     loaded = load_profile(find_profile(profile)) if profile is not None else None
-    return resolve(make_cell(profile=loaded, sets=dict(map(assignment, sets)), options=given), metered=False)
+    cell = make_cell(profile=loaded, sets=assigned, options=given)
+    sources, _ = choose_sources(cell.power)
+    if cell.require_power and not sources:
+        why = "--power is none." if cell.power == "none" else "see `powerbench doctor` for why, source by source."
+        raise Unavailable(f"Energy is required (--require-power), but there is no meter to open: {why}")
+    return resolve(cell, metered=bool(sources))
 
 
 def measure(cell: Cell, output: Path) -> Run:
@@ -93,6 +109,7 @@ def show(measured: Run, *, json: bool) -> None:
         typer.echo(FORMATS["json" if json else "terminal"]([measured]))
         typer.echo("", err=True)
     if record.status != "complete":
-        typer.echo(f"powerbench: The run was not completed ({record.status}): {record.reason}.", err=True)
+        reason = (record.reason or "no reason was recorded").rstrip(".")
+        typer.echo(f"powerbench: The run was not completed ({record.status}): {reason}.", err=True)
     typer.echo(f"Recorded in {measured.path}", err=True)
     typer.echo(f"See it again with: powerbench report {measured.path}", err=True)

@@ -88,6 +88,6 @@ def choose_device(name: str) -> str:
         return next(name for name, device in DEVICES.items() if device.why_unavailable() is None)
     if name in DEVICES:
         return name
-    close = get_close_matches(name, DEVICES, n=1)
+    close = get_close_matches(name, DEVICES, n=1, cutoff=0.7)  # gpu is nearer to cpu than to what is meant
     hint = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(['auto', *DEVICES])}."
     raise UsageError(f"There is no device called {name!r}; {hint}")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from powerbench.power.hwmon import Hwmon
+from powerbench.power.ioreport import Ioreport
+from powerbench.power.nvml import Nvml
+from powerbench.power.powermetrics import Powermetrics
+from powerbench.power.rapl import Rapl
 from powerbench.records import Gauge, RailRecord, Reading
-
-
-class MeterLost(Exception):
-    """The meter gives no more readings (died, lost its device, went back in time): one sentence that says why."""
 
 
 class Meter(Protocol):
@@ -18,8 +19,8 @@ class Meter(Protocol):
     def read(self) -> list[Reading | Gauge]:
         """Block until the meter's next moment and return what it gave, oldest first.
 
-        The first call returns once the meter is truly delivering. An empty list means that it was closed.
-        Raises MeterLost.
+        The first call returns once the meter is truly delivering. A rail without news is not in the list. After
+        `close` it still gives what arrived until then; an empty list is the end. Raises MeterLost.
         """
 
     def rails(self) -> Mapping[str, RailRecord]:
@@ -40,8 +41,17 @@ class Source(Protocol):
     def why_unavailable(self) -> str | None:
         """One sentence with the remedy, or None where it can be opened now."""
 
+    def set_up(self) -> Sequence[str]:
+        """Commands with which an administrator makes it available for good; none where the sentence says all."""
+
     def open(self, *, period_s: float) -> Meter:
         """Start metering, a reading each `period_s` where the sensor can. Raises MeterLost if it cannot start."""
 
 
-SOURCES: dict[str, Source] = {}
+SOURCES: dict[str, Source] = {
+    "powermetrics": Powermetrics(),
+    "ioreport": Ioreport(),
+    "nvml": Nvml(),
+    "rapl": Rapl(),
+    "hwmon": Hwmon(),
+}

@@ -67,22 +67,25 @@ class LineTail:
             return []
         whole = data[: data.rfind(b"\n") + 1]
         self._offset += len(whole)
-        return whole.decode("utf-8", errors="replace").splitlines()
+        # Not splitlines(): an event's text may hold other characters that it takes for ends of lines.
+        return whole.decode("utf-8", errors="replace").split("\n")[:-1]
 
 
 def read_events(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """The events in `lines`; a line that is no JSON object is passed over."""
+    """The events in `lines`; a line that is none (damaged by a crash) is passed over."""
     for line in lines:
         try:
-            yield msgspec.json.decode(line, type=dict[str, Any])
-        except msgspec.DecodeError:
+            event = msgspec.json.decode(line, type=dict[str, Any])
+        except (msgspec.DecodeError, RecursionError):
             continue
+        if isinstance(event.get("event"), str):
+            yield event
 
 
 def gauge_line(gauge: Gauge) -> str:
     """A row of telemetry.csv. Names and words never hold a comma: they are our own."""
     value = gauge.value
-    return f"{gauge.time_ns},{gauge.name},{value if isinstance(value, str) else format(value, '.9g')}"
+    return f"{gauge.time_ns},{gauge.name},{value if isinstance(value, str) else format(value, '.15g')}"
 
 
 def reading_line(reading: Reading) -> str:
@@ -97,7 +100,8 @@ def read_telemetry(path: Path) -> dict[str, list[tuple[int, float]]]:
         time, _, rest = line.partition(",")
         name, _, value = rest.partition(",")
         try:
-            gauges.setdefault(name, []).append((int(time), float(value)))
+            point = int(time), float(value)
         except ValueError:
             continue  # a word (thermal_pressure), or a line that a crash left damaged
+        gauges.setdefault(name, []).append(point)
     return gauges

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -37,20 +37,40 @@ def load_run(path: Path) -> Run:
     """Read the run in the folder `path`. Raises PowerbenchError where there is none that this version can read."""
     rundir = RunDir(path)
     record = read_record(rundir)
-    events = [list(read_events(LineTail(rundir.events(rank)).read())) for rank in range(record.ranks)]
-    measured = [measured_steps(of_rank) for of_rank in events]
-    steps = [read_steps(rundir, rank, record.cell.warmup, measured[rank]) for rank in range(record.ranks)]
+    ranks = [read_rank(rundir, rank, record.cell.warmup) for rank in range(record.ranks)]
     if record.status == "running":
-        if not is_alive(record.supervisor, record.clock.boot_id):
-            record = msgspec.structs.replace(
-                record,
-                status="interrupted",
-                reason=f"its supervisor (pid {record.supervisor.pid}) is gone without having ended it",
-            )
-        record = complete_record(record, events[0], steps[0])
-        if record.peak_memory_bytes is None:
-            record = with_sampled_peak(record, rundir)
-    return Run(path, record, steps)
+        record = _as_far_as_it_came(rundir, record, *ranks[0])
+    return Run(path, record, [steps for steps, _ in ranks])
+
+
+def read_rank(rundir: RunDir, rank: int, warmup: int) -> tuple[StepTrace, list[dict[str, Any]]]:
+    """A rank's steps and events, also while they are being written.
+
+    In this order nothing is missed: marks are removed only when all of them are rows, and a worker says where its
+    tail begins before it marks a step of it.
+    """
+    marks = MarksReader(rundir.marks(rank), warmup=warmup)
+    marks.look()
+    trace = read_rows(rundir.steps(rank))
+    events = list(read_events(LineTail(rundir.events(rank)).read()))
+    rest = marks.steps(measured=measured_steps(events), final=True)
+    for at in range(len(trace), len(rest)):
+        trace.append(rest.stage[at], rest.start_ns[at], rest.submit_ns[at], rest.end_ns[at])
+    return trace, events
+
+
+def _as_far_as_it_came(
+    rundir: RunDir, record: RunRecord, steps: StepTrace, events: Sequence[dict[str, Any]]
+) -> RunRecord:
+    """The record of a run that is not over, or was never ended."""
+    if not is_alive(record.supervisor, record.clock.boot_id):
+        again = read_record(rundir)
+        if again.status != "running":  # it was ended while we read
+            return again
+        reason = f"its supervisor (pid {record.supervisor.pid}) is gone without having ended it"
+        record = msgspec.structs.replace(record, status="interrupted", reason=reason)
+    record = complete_record(record, events, steps)
+    return record if record.peak_memory_bytes is not None else with_sampled_peak(record, rundir)
 
 
 def read_record(rundir: RunDir) -> RunRecord:
@@ -62,7 +82,7 @@ def read_record(rundir: RunDir) -> RunRecord:
             f"{rundir.path} is not a run: it holds no run.json. Name the folder that `powerbench run` printed."
         ) from error
     except OSError as error:
-        raise PowerbenchError(f"Cannot read {rundir.record}: {error.strerror}.") from error
+        raise PowerbenchError(f"Cannot read {rundir.record}: {error.strerror}; see to its permissions.") from error
     schema = _schema(data, rundir)
     if schema > SCHEMA:
         raise PowerbenchError(
@@ -71,7 +91,7 @@ def read_record(rundir: RunDir) -> RunRecord:
         )
     try:
         return msgspec.json.decode(data, type=RunRecord)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise PowerbenchError(f"{rundir.record} is damaged ({error}); its CSV files can still be read.") from error
 
 
@@ -81,23 +101,18 @@ def _schema(data: bytes, rundir: RunDir) -> int:
 
     try:
         return msgspec.json.decode(data, type=HasSchema).schema
-    except msgspec.DecodeError as error:
-        raise PowerbenchError(f"{rundir.record} is no run record ({error}).") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise PowerbenchError(f"{rundir.record} is no run record ({error}); name another folder.") from error
 
 
-def read_steps(rundir: RunDir, rank: int, warmup: int, measured: int | None) -> StepTrace:
-    """A rank's steps: those in its CSV, then those that only its left-over marks hold."""
+def read_rows(path: Path) -> StepTrace:
+    """The steps in a steps.csv, up to the first row that is damaged."""
     trace = StepTrace()
-    for line in LineTail(rundir.steps(rank)).read()[1:]:
+    for line in LineTail(path).read()[1:]:
         row = re.fullmatch(r"(\d+),(warmup|step|tail),(\d+),(\d+),(\d*)", line)
         if row is None or int(row[1]) != len(trace):
             break
         trace.append(cast(Stage, row[2]), int(row[3]), int(row[4]), int(row[5]) if row[5] else None)
-    reader = MarksReader(rundir.marks(rank), warmup=warmup)
-    reader.look()
-    marks = reader.steps(measured=measured, final=True)
-    for at in range(len(trace), len(marks)):
-        trace.append(marks.stage[at], marks.start_ns[at], marks.submit_ns[at], marks.end_ns[at])
     return trace
 
 

@@ -19,14 +19,24 @@ BYTES_A_MARK = 16
 
 
 class MarksWriter:
-    """The worker's side: a preallocated, mapped file, so that a mark is two stores and survives SIGKILL."""
+    """The worker's side: a preallocated, mapped file, so that a mark is two stores and survives SIGKILL.
+
+    It gets its name once it has its size, so a reader that finds it can map it whole. Raises OSError (a full disk).
+    """
 
     def __init__(self, path: Path, *, capacity: int) -> None:
         size = (capacity + 1) * BYTES_A_MARK
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+        aside = path.with_suffix(".new")
+        fd = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         try:
             _allocate(fd, size)
             self._map = mmap.mmap(fd, size)
+            aside.rename(path)
+        except OSError:
+            aside.unlink()
+            raise
         finally:
             os.close(fd)
         self.view = memoryview(self._map).cast("q")
@@ -74,7 +84,10 @@ class MarksReader:
         if marks is None or not self.reached:
             return []
         self._edge = self._edge or _pair(marks, 0)[1]
-        return [_pair(marks, at) for at in range(self._next + 1, self.reached)] if self._edge else []
+        if not self._edge:
+            return []
+        # Backwards: edges are written in order, so that with an edge every earlier one is seen.
+        return [_pair(marks, at) for at in range(self.reached - 1, self._next, -1)][::-1]
 
     def _decided(self, pairs: list[tuple[int, int]], *, final: bool) -> list[tuple[int, int, int, int | None]]:
         if not final:
@@ -92,7 +105,7 @@ class MarksReader:
             try:
                 with self._path.open("rb") as file:
                     self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            except (FileNotFoundError, ValueError):  # not made yet, or made and still empty
+            except (FileNotFoundError, ValueError):  # not made yet, or (an old run's) still empty
                 return None
         return self._map
 

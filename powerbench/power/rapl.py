@@ -1,0 +1,290 @@
+"""Linux's view of the energy counters in Intel's and AMD's processors: a rail for each package and its memory."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from powerbench.errors import MeterLost
+from powerbench.power.polling import Counter, PolledMeter, Schedule, Waits, WentBack, sysfs_root, why_no_sysfs
+from powerbench.records import Gauge, RailRecord, Reading
+from powerbench.units import seconds_from_ns
+
+# What a privileged administrator pastes once, so that powerbench needs no root from then on. Since Linux 5.10 only root
+# may read energy_uj, because the energy that a neighbour uses tells an attacker his keys (CVE-2020-8694, PLATYPUS,
+# INTEL-SA-00389): so the rule opens the counters to a group, not to everybody. `%S%p` is the zone's path below /sys.
+UDEV_RULE_PATH = "/etc/udev/rules.d/70-powerbench-rapl.rules"
+UDEV_RULE = (
+    'ACTION=="add|change", SUBSYSTEM=="powercap", KERNEL=="intel-rapl:*", '
+    'RUN+="/bin/chgrp powerbench %S%p/energy_uj", RUN+="/bin/chmod g+r %S%p/energy_uj"'
+)
+UDEV_COMMANDS = (
+    "sudo groupadd --system --force powerbench",
+    'sudo usermod --append --groups powerbench "$USER"',
+    f"echo '{UDEV_RULE}' | sudo tee {UDEV_RULE_PATH}",
+    "sudo udevadm control --reload",
+    "sudo udevadm trigger --action=add --subsystem-match=powercap",
+    "newgrp powerbench  # or log in again",
+)
+
+ACCURACY_SOURCE = "neither Intel (SDM volume 3B, RAPL interfaces) nor AMD states an accuracy for these counters"
+
+# What a package never draws for long, and what nothing behind one counter ever draws. The first sets how often to look
+# so as to miss no wrap (many counters hold 65 kJ), the second tells a reset, as by a suspend, from a wrap.
+HIGH_POWER_W = 1_000.0
+ABSURD_POWER_W = 10_000.0
+
+UJ_PER_J = 1e6
+
+
+class Zone(NamedTuple):
+    """A folder of the powercap tree. `rail` and `part` are None where it is shown but never counted."""
+
+    path: Path
+    rail: str | None
+    part: Literal["package", "dram"] | None
+    gauge: str
+
+
+class Rapl:
+    """The packages and their DRAM. Shown beside them, never counted: cores, graphics, psys and the MMIO twins."""
+
+    name = "rapl"
+
+    def __init__(
+        self,
+        *,
+        variables: Mapping[str, str] = os.environ,
+        schedule: Callable[[float], Waits] = Schedule,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self._variables = variables
+        self._schedule = schedule
+        self._clock_ns = clock_ns
+
+    def why_unavailable(self) -> str | None:
+        """By the platform, the zones that the kernel shows, and whether one counter can be read."""
+        return why_no_sysfs(self.name, self._variables) or self._why_unreadable()
+
+    def set_up(self) -> tuple[str, ...]:
+        """How an administrator lets this user read the counters for good, where only root may."""
+        return UDEV_COMMANDS if self._reads_are_root_s() else ()
+
+    def open(self, *, period_s: float) -> RaplMeter:
+        """Open every counter now: they stay readable after root has been given up. Raises MeterLost."""
+        why = self.why_unavailable()
+        if why is not None:
+            raise MeterLost(why)
+        zones = list(find_zones(self._folder()))
+        return RaplMeter(zones, period_s=period_s, schedule=self._schedule, clock_ns=self._clock_ns)
+
+    def _folder(self) -> Path:
+        return sysfs_root(self._variables) / "class/powercap"
+
+    def _reads_are_root_s(self) -> bool:
+        counters = [zone.path / "energy_uj" for zone in find_zones(self._folder()) if zone.rail is not None]
+        return bool(counters) and not any(os.access(path, os.R_OK) for path in counters)
+
+    def _why_unreadable(self) -> str | None:
+        folder = self._folder()
+        counters = [zone.path / "energy_uj" for zone in find_zones(folder) if zone.rail is not None]
+        if not counters:
+            return (
+                f"{folder} has no RAPL counters: virtual machines, cloud instances and containers hide them, so "
+                "measure on the machine itself; there, `sudo modprobe intel_rapl_msr` loads the driver."
+            )
+        problems = [why_unreadable(path) for path in counters]
+        return None if None in problems else problems[0]
+
+
+def why_unreadable(path: Path) -> str | None:
+    """One sentence with the remedy, or None where the counter at `path` gives a number."""
+    try:
+        int(path.read_text("utf-8"))
+    except PermissionError:
+        return (
+            f"Only root may read {path} (CVE-2020-8694): let your user read it too, with the commands that "
+            "`powerbench doctor` prints."
+        )
+    except (OSError, ValueError) as error:
+        return f"{path} gives no number ({error}): see `sudo dmesg | grep -i rapl`, or reload its driver."
+    return None
+
+
+def find_zones(folder: Path) -> Iterator[Zone]:
+    """The zones of the control types `intel-rapl`, which AMD's processors use as well, and `intel-rapl-mmio`.
+
+    Every zone, nested or not, has an entry in `folder` itself: `intel-rapl:0`, and `intel-rapl:0:1` inside it.
+    """
+    for path in sorted(folder.glob("intel-rapl*:*")):
+        named = re.fullmatch(r"(intel-rapl(?:-mmio)?):(\d+)(:\d+)?", path.name)
+        if named is None:
+            continue
+        control, top, below = named.groups()
+        name, parent = zone_name(path), zone_name(folder / f"{control}:{top}")
+        if name is not None and parent is not None:
+            yield zone_at(path, control=control, name=name, parent=parent if below else None)
+
+
+def zone_at(path: Path, *, control: str, name: str, parent: str | None) -> Zone:
+    """What the zone is: `parent` is the name of the zone around it, None where there is none.
+
+    The memory is metered beside the package, not in it (a RAPL domain of its own). psys has the packages inside, cores
+    and graphics lie in one, and `intel-rapl-mmio` shows package-0 once more by another road.
+    """
+    around = f"{parent}." if parent else ""
+    if control != "intel-rapl":
+        return Zone(path, None, None, f"mmio.{around}{name}.power_w")
+    if parent is None and name.startswith("package-"):
+        return Zone(path, name, "package", f"{name}.power_w")
+    if name == "dram" and parent is not None and parent.startswith("package-"):
+        return Zone(path, parent.replace("package", "dram", 1), "dram", f"{parent}.dram.power_w")
+    return Zone(path, None, None, f"{around}{name}.power_w")
+
+
+def zone_name(path: Path) -> str | None:
+    """What the kernel calls the zone: package-0, package-1-die-0, dram, core, uncore, psys."""
+    try:
+        return (path / "name").read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+class ZoneCounter:
+    """A zone's counter, held open: permission is asked for once, when it is opened. Raises OSError, ValueError."""
+
+    def __init__(self, zone: Zone) -> None:
+        self.zone = zone
+        self.maximum_uj = read_maximum_uj(zone.path)
+        self.power_w: float | None = None
+        self._counter = Counter(self.maximum_uj)
+        self._last: tuple[int, int] | None = None
+        self._file = os.open(zone.path / "energy_uj", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self._value_uj()
+        except (OSError, ValueError):
+            self.close()
+            raise
+
+    def read_j(self, clock_ns: Callable[[], int]) -> tuple[int, float]:
+        """The moment, and the joules since the first look; `power_w` is then the mean since the last one.
+
+        Raises OSError, ValueError, WentBack.
+        """
+        value_uj, now_ns = self._value_uj(), clock_ns()
+        if self._last is None:
+            self._last = now_ns, self._counter.add(value_uj)
+            return now_ns, 0.0
+        then_ns, before_uj = self._last
+        past_s = seconds_from_ns(now_ns - then_ns)
+        total_uj = self._counter.add(value_uj, at_most=ABSURD_POWER_W * past_s * UJ_PER_J)
+        self.power_w = (total_uj - before_uj) / UJ_PER_J / past_s if past_s > 0 else self.power_w
+        self._last = now_ns, total_uj
+        return now_ns, total_uj / UJ_PER_J
+
+    def close(self) -> None:
+        """Let go of the file."""
+        os.close(self._file)
+
+    def _value_uj(self) -> int:
+        return int(os.pread(self._file, 64, 0))
+
+
+def read_maximum_uj(path: Path) -> int | None:
+    """Where the zone's counter starts anew, or None where the kernel does not say."""
+    try:
+        return int((path / "max_energy_range_uj").read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def half_wrap_s(counter: ZoneCounter) -> float:
+    """The longest time between two looks that can miss no wrap; no end to it where the counter's is unknown."""
+    return math.inf if counter.maximum_uj is None else counter.maximum_uj / UJ_PER_J / 2 / HIGH_POWER_W
+
+
+class RaplMeter(PolledMeter):
+    """The open counters."""
+
+    def __init__(
+        self, zones: list[Zone], *, period_s: float, schedule: Callable[[float], Waits], clock_ns: Callable[[], int]
+    ) -> None:
+        self._counters: list[ZoneCounter] = []
+        self._closed_to_us: list[str] = []
+        for zone in zones:
+            self._open(zone)
+        period_s = min([period_s, *map(half_wrap_s, self._counters)])
+        self._clock_ns = clock_ns
+        super().__init__(schedule(period_s), dict(self._describe(period_s)))
+
+    def notes(self) -> list[str]:
+        """The rails that exist and could not be read."""
+        return [f"{rail} is not metered: its counter cannot be read." for rail in self._closed_to_us]
+
+    def _open(self, zone: Zone) -> None:
+        if zone.rail is not None and zone.rail in (counter.zone.rail for counter in self._counters):
+            return
+        try:
+            self._counters.append(ZoneCounter(zone))
+        except (OSError, ValueError):
+            if zone.rail is not None:
+                self._closed_to_us.append(zone.rail)
+
+    def _describe(self, period_s: float) -> Iterator[tuple[str, RailRecord]]:
+        for zone in (counter.zone for counter in self._counters):
+            if zone.rail is not None and zone.part is not None:
+                yield zone.rail, describe(zone.part, period_s)
+
+    def _poll(self) -> list[Reading | Gauge]:
+        given: list[Reading | Gauge] = []
+        for counter in self._counters[:]:
+            try:
+                now_ns, energy_j = counter.read_j(self._clock_ns)
+            except (OSError, ValueError, WentBack) as error:
+                self._drop(counter, error)
+                continue
+            if counter.zone.rail is not None:
+                given.append(Reading(now_ns, counter.zone.rail, energy_j))
+            elif counter.power_w is not None:
+                given.append(Gauge(now_ns, counter.zone.gauge, counter.power_w))
+        return given
+
+    def _drop(self, counter: ZoneCounter, error: OSError | ValueError | WentBack) -> None:
+        self._counters.remove(counter)
+        counter.close()
+        if counter.zone.rail is not None:
+            self._end(counter.zone.rail, why_lost(error))
+
+    def _let_go(self) -> None:
+        for counter in self._counters:
+            with suppress(OSError):
+                counter.close()
+
+
+def describe(part: Literal["package", "dram"], period_s: float) -> RailRecord:
+    """A package or the memory behind it; the hardware counts on, so nothing is missed between two looks."""
+    return RailRecord(
+        source=Rapl.name,
+        method="counter",
+        state="measured",
+        scope=part,
+        part=part,
+        contains=["cpu"] if part == "package" else [],
+        period_s=period_s,
+        accuracy_source=ACCURACY_SOURCE,
+    )
+
+
+def why_lost(error: OSError | ValueError | WentBack) -> str:
+    """The end of a curve in words."""
+    if isinstance(error, OSError):
+        return f"its counter cannot be read any more ({error.strerror})"
+    if isinstance(error, WentBack):
+        return f"its counter in µJ {error}, and that was no wrap: it was reset, as by a suspend"
+    return f"its counter gave no number ({error})"
