@@ -10,9 +10,12 @@ def main() -> int:
     if sys.platform == "win32":
         sys.stderr.write("powerbench runs on Linux and macOS; on Windows, use it inside WSL.\n")
         return 1
-    from powerbench.cli.app import main as run
+    try:
+        from powerbench.cli.app import main as run
 
-    return run(sys.argv[1:])
+        return run(sys.argv[1:])
+    except KeyboardInterrupt:  # before a command has begun
+        return 130
 
 
 if __name__ == "__main__":

@@ -13,10 +13,14 @@ from powerbench.records import Status
 
 # torch's words for it: CUDA, HIP, XPU and MPS say "out of memory" (torch.OutOfMemoryError, or a plain RuntimeError on
 # mps); Metal refuses one huge buffer by its size; the processor's allocator names itself (c10/core/impl/alloc_cpu.cpp).
-OUT_OF_MEMORY = ("out of memory", "Invalid buffer size", "DefaultCPUAllocator: ", "CUBLAS_STATUS_ALLOC_FAILED")
+OUT_OF_MEMORY = (
+    *("out of memory", "Invalid buffer size", "DefaultCPUAllocator: ", "std::bad_alloc"),
+    *("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED"),
+)
 
 # Metal reports a failed command buffer on stderr and lets the program go on: what it computed after that is nothing.
 METAL_FAILURE = "command buffer exited with error status"
+METAL_LINES = 10
 METAL_OUT_OF_MEMORY = ("Insufficient Memory", "OutOfMemory")
 
 # torch's warning of PYTORCH_ENABLE_MPS_FALLBACK=1.
@@ -53,7 +57,8 @@ def how_it_ended(
     """
     failure = metal_failure(log)
     if failure is not None:
-        return Ended("oom" if failure.memory else "failed", f"Metal gave up on work of the run: {failure.line}")
+        gave_up = f"Metal gave up on work of the run: {failure.said}"
+        return Ended("oom", f"{gave_up}; {SMALLER}") if failure.memory else Ended("failed", gave_up)
     if end is not None and end["outcome"] == "complete":
         return Ended("complete", None)
     if stopped is not None:
@@ -66,8 +71,8 @@ def how_it_ended(
         return Ended("oom", f"{how}: {evidence}; {SMALLER}")
     if disk_full:
         return Ended("failed", f"{how} with the disk full; make room, or choose another folder with --output")
-    lines = log.strip().splitlines()
-    return Ended("failed", f"{how}: {lines[-1].strip()} (the whole story is in {log_path})" if lines else how)
+    words = _last_words(log)
+    return Ended("failed", f"{how}: {words} (the whole story is in {log_path})" if words else how)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -82,18 +87,22 @@ def in_one_line(error: BaseException) -> str:
 
 
 class MetalFailure(NamedTuple):
-    """A command buffer that Metal did not complete: the line that says so, and whether memory was why."""
+    """A command buffer that Metal did not complete: what it says of it, and whether memory was why."""
 
-    line: str
+    said: str
     memory: bool
 
 
 def metal_failure(log: str) -> MetalFailure | None:
     """The first such failure in a worker's log; None where it has none."""
-    for line in log.splitlines():
-        if METAL_FAILURE in line:
-            return MetalFailure(line.strip(), any(words in line for words in METAL_OUT_OF_MEMORY))
-    return None
+    lines = [line.strip() for line in log.splitlines()]
+    at = next((at for at, line in enumerate(lines) if METAL_FAILURE in line), None)
+    if at is None:
+        return None
+    # The cause stands some lines below (pytorch#125442, pytorch#123171).
+    cause = next((line for line in lines[at : at + METAL_LINES] if any(w in line for w in METAL_OUT_OF_MEMORY)), None)
+    said = lines[at] if cause in (None, lines[at]) else f"{lines[at].rstrip('.')}: {cause}"
+    return MetalFailure(said, memory=cause is not None)
 
 
 def log_notes(log: str) -> list[str]:
@@ -107,11 +116,12 @@ def log_notes(log: str) -> list[str]:
 def out_of_memory_kills(root: Path = Path("/")) -> dict[str, int]:
     """How often the system has killed for memory so far, by counter; empty where it does not count (macOS).
 
-    The cgroup's counter is the one that a container's limit moves; /proc/vmstat counts the whole machine.
+    A kill is counted in its victim's own cgroup, so /proc/vmstat, which counts those of others too, is asked only where
+    the cgroup has no counter.
     """
     if sys.platform != "linux":
         return {}
-    counters = {"/proc/vmstat": root / "proc/vmstat"}
+    counters = {}
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         inside = path.lstrip("/")
@@ -119,6 +129,10 @@ def out_of_memory_kills(root: Path = Path("/")) -> dict[str, int]:
             counters["memory.oom_control"] = root / "sys/fs/cgroup/memory" / inside / "memory.oom_control"
         elif controllers == "":
             counters["memory.events"] = root / "sys/fs/cgroup" / inside / "memory.events"
+    return _kills(counters) or _kills({"/proc/vmstat": root / "proc/vmstat"})
+
+
+def _kills(counters: Mapping[str, Path]) -> dict[str, int]:
     found = {name: re.search(r"^oom_kill (\d+)$", _read(path), re.MULTILINE) for name, path in counters.items()}
     return {name: int(match[1]) for name, match in found.items() if match is not None}
 
@@ -131,6 +145,13 @@ def evidence_of_kill(before: Mapping[str, int], after: Mapping[str, int], free_r
     if free_ratio is not None and free_ratio < NO_MEMORY_LEFT:
         return f"it was killed when {free_ratio:.1%} of the memory was free"
     return None
+
+
+def _last_words(log: str) -> str:
+    """The line of a log that says why it ends: the last, unless faulthandler's stack of a crash is behind it."""
+    lines = log.strip().splitlines()
+    crashed = [line for line in lines if line.startswith("Fatal Python error")]
+    return (crashed or lines or [""])[-1].strip()
 
 
 def _in_words(exit_status: int | None) -> str:

@@ -29,11 +29,15 @@ class MachineGauges:
             "system.load_1min": os.getloadavg()[0],
             "system.memory_available_bytes": psutil.virtual_memory().available,
             "system.swap_used_bytes": swap.used,
-            "system.swap_in_bytes": swap.sin,
-            "system.swap_out_bytes": swap.sout,
+            **self._paging(swap.sin, swap.sout),
             "cpu.clock_mhz": _clock_mhz(),
         }
         return [Gauge(now, name, value) for name, value in values.items() if value is not None]
+
+    def _paging(self, read_bytes: int, written_bytes: int) -> dict[str, float | None]:
+        # On macOS psutil gives pageins and pageouts here, which are files' too; what the compressor swaps is not in them.
+        kind = "page" if sys.platform == "darwin" else "swap"
+        return {f"system.{kind}_in_bytes": read_bytes, f"system.{kind}_out_bytes": written_bytes}
 
     def _busy_ratio(self) -> float | None:
         before, self._times = self._times, psutil.cpu_times()

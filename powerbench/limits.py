@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from powerbench.endings import Ended
 from powerbench.records import Cell
-from powerbench.units import seconds_from_ns
+from powerbench.units import NS_PER_S, seconds_from_ns
 
 
 class LimitsGuard:
@@ -17,8 +17,14 @@ class LimitsGuard:
         self._start_ns = start_ns
         self._swapped_before: float | None = None
 
-    def over(self, *, now_ns: int, last_step_ns: int | None, gauges: Mapping[str, float]) -> Ended | None:
-        """How the run must end now; None where it may go on. `last_step_ns` is None until stepping begins."""
+    def over(
+        self, *, now_ns: int, last_step_ns: int | None, open_steps: int = 1, gauges: Mapping[str, float]
+    ) -> Ended | None:
+        """How the run must end now; None where it may go on.
+
+        `last_step_ns` is when the last boundary was reached, None until stepping begins; `open_steps` is how many steps
+        have been submitted and not yet been seen to end, each of which has its time.
+        """
         limit_s = self._cell.max_seconds
         if limit_s is not None and seconds_from_ns(now_ns - self._start_ns) > limit_s:
             return Ended(
@@ -26,12 +32,14 @@ class LimitsGuard:
             )
         if last_step_ns is None:
             return None
-        reason = self._step_too_long(now_ns - last_step_ns) or self._swapping(gauges.get("system.swap_out_bytes"))
+        # macOS tells how much is swapped, not how much was written to swap in all.
+        swapped = gauges.get("system.swap_out_bytes", gauges.get("system.swap_used_bytes"))
+        reason = self._step_too_long((now_ns - last_step_ns) / max(1, open_steps)) or self._swapping(swapped)
         return None if reason is None else Ended("swapping", reason)
 
-    def _step_too_long(self, step_ns: int) -> str | None:
+    def _step_too_long(self, step_ns: float) -> str | None:
         limit_s = self._cell.limits.step_seconds
-        if limit_s is None or seconds_from_ns(step_ns) <= limit_s:
+        if limit_s is None or step_ns / NS_PER_S <= limit_s:
             return None
         return f"a step was not over after {limit_s:g} s (limits.step_seconds); take a smaller batch or allow more"
 

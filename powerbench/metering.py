@@ -20,6 +20,7 @@ from powerbench.rundir.lines import ENERGY_HEADER, TELEMETRY_HEADER, LineWriter,
 PERIOD_S = 0.1
 # powermetrics has been seen to take this long to its first sample (research on JouleWise: power).
 FIRST_READING_S = 20.0
+LAST_READING_S = 10.0
 # Sources that read the same sensors: the first one that can be opened is taken, with `auto`.
 ALTERNATIVES = (("powermetrics", "ioreport"),)
 
@@ -75,7 +76,7 @@ def choose_sources(power: str, sources: Mapping[str, Source] = SOURCES) -> tuple
                     able.remove(other)
                     unmetered[other] = f"{first} reads the same counters."
         return able, unmetered
-    names = [name.strip() for name in power.split(",")]
+    names = list(dict.fromkeys(name.strip() for name in power.split(",")))
     for name in names:
         _demand(name, sources)
     return names, {}
@@ -92,7 +93,10 @@ def _demand(name: str, sources: Mapping[str, Source]) -> None:
 
 
 class Metering:
-    """The meters of a run. Rails of different sources never share a name: a second one gets its source in front."""
+    """The meters of a run.
+
+    No two rails share a name: one that another source was first to use gets its own source in front (`ioreport.cpu`).
+    """
 
     def __init__(self, rundir: RunDir, telemetry: Telemetry, sources: Mapping[str, Source] = SOURCES) -> None:
         self._lines = LineWriter(rundir.energy, header=ENERGY_HEADER)
@@ -100,6 +104,7 @@ class Metering:
         self._sources = sources
         self._recorders: list[Recorder] = []
         self.unmetered: dict[str, str] = {}
+        self._owners: dict[str, str] = {}
 
     def open(self, names: Sequence[str], *, period_s: float = PERIOD_S) -> None:
         """Start a thread for each of these sources; one that cannot start is unmetered, with the reason."""
@@ -117,13 +122,15 @@ class Metering:
         `pause` waits for so many seconds, or returns True at once where the run is to end.
         """
         deadline_s = time.monotonic() + timeout_s
-        while not all(recorder.ready.is_set() for recorder in self._recorders):
+        while not all(recorder.settled.is_set() for recorder in self._recorders):
             if time.monotonic() > deadline_s or pause(0.02):
                 break
         for recorder in self._recorders:
-            if not recorder.ready.is_set() or not recorder.meter.rails():
+            if not recorder.has_read:
                 recorder.close()
-                self.unmetered[recorder.name] = recorder.lost or f"no reading came within {timeout_s:g} s"
+                late = f"no reading came within {timeout_s:g} s"
+                early = "the run was ended before its first reading"
+                self.unmetered[recorder.name] = recorder.lost or (late if time.monotonic() > deadline_s else early)
         self._recorders = [recorder for recorder in self._recorders if recorder.name not in self.unmetered]
 
     @property
@@ -134,9 +141,7 @@ class Metering:
     def rails(self) -> dict[str, RailRecord]:
         """What is metered, by rail; offsets are final after `close`."""
         return {
-            rail: record
-            if recorder.lost is None
-            else msgspec.structs.replace(record, lost=record.lost or recorder.lost)
+            self._named(recorder.name, rail): msgspec.structs.replace(record, lost=record.lost or recorder.lost)
             for recorder in self._recorders
             for rail, record in recorder.meter.rails().items()
         }
@@ -151,38 +156,48 @@ class Metering:
             recorder.close()
         self._lines.close()
 
-    def _write(self, readings: Sequence[Reading], gauges: Sequence[Gauge]) -> None:
-        self._lines.write(map(reading_line, readings))
+    def _write(self, source: str, readings: Sequence[Reading], gauges: Sequence[Gauge]) -> None:
+        self._lines.write(reading_line(point._replace(rail=self._named(source, point.rail))) for point in readings)
         self._telemetry.write(gauges)
+
+    def _named(self, source: str, rail: str) -> str:
+        return rail if self._owners.setdefault(rail, source) == source else f"{source}.{rail}"
 
 
 class Recorder:
     """A meter and the thread that reads it, until it is closed or lost."""
 
-    def __init__(self, name: str, meter: Meter, write: Callable[[Sequence[Reading], Sequence[Gauge]], None]) -> None:
+    def __init__(
+        self, name: str, meter: Meter, write: Callable[[str, Sequence[Reading], Sequence[Gauge]], None]
+    ) -> None:
         self.name = name
         self.meter = meter
-        self.ready = Event()
+        self.has_read = False
         self.lost: str | None = None
+        self.settled = Event()
+        """Set once there was a first reading, or there will be none."""
         self._write = write
         self._thread = Thread(target=self._record, name=f"meter-{name}", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Stop the meter and wait for what it still has to say."""
+        """Stop the meter and wait, within reason, for what it still has to say."""
         self.meter.close()
-        self._thread.join()
+        self._thread.join(LAST_READING_S)
+        if self._thread.is_alive():
+            self.lost = self.lost or f"it did not end within {LAST_READING_S:g} s of being closed"
 
     def _record(self) -> None:
         try:
             while points := self.meter.read():
                 readings = [point for point in points if isinstance(point, Reading)]
                 gauges = [point for point in points if isinstance(point, Gauge)]
-                self._write(readings, gauges)
+                self._write(self.name, readings, gauges)
                 if readings:
-                    self.ready.set()
+                    self.has_read = True
+                    self.settled.set()
         except MeterLost as error:
             self.lost = str(error)
         except OSError as error:
             self.lost = f"its readings could not be written ({error.strerror})"
-        self.ready.set()
+        self.settled.set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -24,14 +25,15 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     settings: dict[str, bool | int | str | None] = {}
 
 
-def probe(device: str) -> Probe:
+def probe(device: str, *, command: Sequence[str] = PROBE, timeout_s: float = TIMEOUT_S) -> Probe:
     """Ask torch, in a process of its own, for the device called `device`."""
     try:
-        done = subprocess.run([*PROBE, device], capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
-        return msgspec.json.decode(done.stdout, type=Probe)
+        done = subprocess.run([*command, device], capture_output=True, text=True, timeout=timeout_s, check=False)
+        # Only the last line is the probe's: a torch may print as it is imported.
+        return msgspec.json.decode((done.stdout.splitlines() or [""])[-1], type=Probe)
     except subprocess.TimeoutExpired:
         return Probe(
-            complaint=f"torch did not answer within {TIMEOUT_S:g} s: see whether `python -c 'import torch'` ends."
+            complaint=f"torch did not answer within {timeout_s:g} s: see whether `python -c 'import torch'` ends."
         )
     except msgspec.DecodeError:
         last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
@@ -46,7 +48,7 @@ def main(arguments: list[str]) -> Literal[0]:
     answer: dict[str, Any] = {"complaint": device.confirm()}
     if answer["complaint"] is None:
         answer |= {"device": device.describe().name, "threads": torch.get_num_threads(), "settings": device.settings()}
-    sys.stdout.write(json.dumps(answer))
+    sys.stdout.write(f"{json.dumps(answer)}\n")
     return 0
 
 

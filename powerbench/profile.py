@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -18,6 +19,9 @@ from powerbench.errors import PowerbenchError, Unavailable, UsageError
 from powerbench.records import Cell, Limits
 from powerbench.workloads import workload_of
 
+# With a meter: ten seconds are long against any meter's period, and five of rest enough to know the idle power.
+METERED_S = 10.0
+IDLE_S = 5.0
 SUFFIXES = (".yaml", ".yml")
 TYPES: dict[str, Any] = {
     **{field.name: field.type for field in msgspec.structs.fields(Cell) if field.name != "limits"},
@@ -117,26 +121,33 @@ def resolve(cell: Cell, *, metered: bool) -> Cell:
     reason = device.why_unavailable()
     if reason is not None:
         raise Unavailable(reason)
-    if cell.max_seconds is not None and cell.min_seconds is not None and cell.max_seconds <= cell.min_seconds:
+    min_seconds = _min_seconds(cell, metered=metered)
+    if cell.max_seconds is not None and cell.max_seconds <= min_seconds:
         raise UsageError(
-            f"max_seconds is {cell.max_seconds:g} and min_seconds {cell.min_seconds:g}: such a run always ends by its "
+            f"max_seconds is {cell.max_seconds:g} and min_seconds {min_seconds:g}: such a run always ends by its "
             "limit; allow more."
         )
-    # Ten seconds are long against the period of any meter, and five of rest beside them enough to know the idle power.
     return msgspec.structs.replace(
         cell,
         device=device.name,
         copy=cell.copy or device.default_copy,
         sync_every=device.default_sync_every if cell.sync_every is None else cell.sync_every,
-        min_seconds=(10.0 if metered else 0.0) if cell.min_seconds is None else cell.min_seconds,
-        idle_seconds=(5.0 if metered else 0.0) if cell.idle_seconds is None else cell.idle_seconds,
+        min_seconds=min_seconds,
+        idle_seconds=(IDLE_S if metered else 0.0) if cell.idle_seconds is None else cell.idle_seconds,
     )
+
+
+def _min_seconds(cell: Cell, *, metered: bool) -> float:
+    """What was asked for; else long enough for a meter, but never so long that max_seconds ends it."""
+    if cell.min_seconds is not None:
+        return cell.min_seconds
+    return min(METERED_S, (cell.max_seconds or math.inf) / 2) if metered else 0.0
 
 
 def checked(key: object, value: object, where: str, *, shown: str | None = None) -> Any:
     """`value` as the type of the setting `key`. Raises PowerbenchError that says what was expected."""
     if not isinstance(key, str) or key not in TYPES:
-        close = get_close_matches(str(key), TYPES, n=1, cutoff=0.5)
+        close = get_close_matches(key, TYPES, n=1, cutoff=0.5) if isinstance(key, str) else []
         hint = f"did you mean {close[0]}?" if close else f"the settings are {', '.join(TYPES)}."
         raise PowerbenchError(f"{where}{_written(key)} is not a setting; {hint}")
     name = shown or str(key)
@@ -150,7 +161,7 @@ def checked(key: object, value: object, where: str, *, shown: str | None = None)
     except msgspec.ValidationError:
         kind = types.type_info(expected)
         wanted = _wanted(kind)
-        close = get_close_matches(str(value), _choices(kind), n=1)
+        close = get_close_matches(value, _choices(kind), n=1) if isinstance(value, str) else []
         hint = f"; did you mean {close[0]}?" if close else "."
         raise PowerbenchError(f"{where}{name} must be {wanted}, not {_written(value)}{hint}") from None
 

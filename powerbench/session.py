@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import shutil
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from types import FrameType
-from typing import Literal
 
 import msgspec
 import psutil
 
+from powerbench.duties import Duty, Message, signals_to
 from powerbench.endings import Ended, evidence_of_kill, how_it_ended, log_notes, out_of_memory_kills
 from powerbench.environment import boot_id, describe_environment, suspended_ns
 from powerbench.errors import PowerbenchError
@@ -28,10 +27,8 @@ from powerbench.power import SOURCES, Source
 from powerbench.records import Cell, Clock, RunRecord, Supervisor, Window
 from powerbench.rundir import RunDir, create_run_dir
 from powerbench.rundir.journal import Journal
-from powerbench.rundir.load import Run, complete_record, load_run, with_sampled_peak
+from powerbench.rundir.load import Run, complete_record, load_run, read_record, with_sampled_peak
 from powerbench.units import NS_PER_S
-
-Message = Literal["interrupt", "worker ended"]
 
 GAUGE_PERIOD_S = 1.0
 TRACE_PERIOD_S = 0.1
@@ -60,20 +57,42 @@ def record_run(
     Raises PowerbenchError where the directory cannot be made or the disk is full; what was recorded stays.
     """
     rundir = create_run_dir(parent, cell)
+    record = begin(rundir, cell)
     on_start(rundir)
     try:
-        record = first_record(rundir, cell)
-        rundir.write_record(record)
         machine = machine or MachineGauges()
         with Session(rundir, record, command=command, machine=machine, sources=sources) as session:
             ended = session.attend(on_progress, progress_period_s)
-        rundir.write_record(session.last_record(ended))
+            rundir.write_record(session.last_record(ended))
     except OSError as error:
+        _write_failed(rundir, f"the recording could not go on: {error.strerror}")
+        room = "make room, and " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         raise PowerbenchError(
             f"Cannot go on recording in {rundir.path}: {error.strerror}. What was measured so far is kept there; "
-            f"make room, and read it with `powerbench report {rundir.path}`."
+            f"{room}read it with `powerbench report {rundir.path}`."
         ) from error
     return load_run(rundir.path)
+
+
+def begin(rundir: RunDir, cell: Cell) -> RunRecord:
+    """Write the first record, from which on the directory is a run. Raises PowerbenchError and leaves no trace."""
+    try:
+        record = first_record(rundir, cell)
+        rundir.write_record(record)
+    except OSError as error:
+        shutil.rmtree(rundir.path, ignore_errors=True)
+        raise PowerbenchError(
+            f"Cannot write a run into {rundir.path.parent}: {error.strerror}. Make room, or choose another folder with "
+            "--output."
+        ) from error
+    rundir.link_latest()
+    return record
+
+
+def _write_failed(rundir: RunDir, reason: str) -> None:
+    # It may well not be written either; then the run reads as interrupted, if it is still there at all.
+    with suppress(OSError, PowerbenchError):
+        rundir.write_record(msgspec.structs.replace(read_record(rundir), status="failed", reason=reason))
 
 
 def first_record(rundir: RunDir, cell: Cell) -> RunRecord:
@@ -122,7 +141,7 @@ class Session:
             stack.callback(self._telemetry.close)
             self._metering = Metering(self._rundir, self._telemetry, self._sources)
             stack.callback(self._metering.close)
-            stack.enter_context(_signals_to(self._inbox))
+            stack.enter_context(signals_to(self._inbox))
             stack.enter_context(kept_awake())
             self._stack = stack.pop_all()
         return self
@@ -132,11 +151,11 @@ class Session:
 
     def attend(self, on_progress: Callable[[Progress], object], progress_period_s: float) -> Ended:
         """Meters, rest, worker: watch until it is over; how it ended, and why."""
-        pace = Pace(self._record)
+        pace = Pace()
         self._duties = [
             Duty(TRACE_PERIOD_S if self._record.cell.trace else GAUGE_PERIOD_S, self._telemetry.sample),
             Duty(JOURNAL_PERIOD_S, self.journal.update),
-            Duty(progress_period_s, lambda: on_progress(pace.progress(self.journal, started=self._worker is not None))),
+            Duty(progress_period_s, lambda: on_progress(self._progress(pace))),
             Duty(LIMITS_PERIOD_S, self._keep_limits),
         ]
         self._start_meters()
@@ -149,6 +168,10 @@ class Session:
         self.journal.finish()
         self._metering.close()
         return self._ending()
+
+    def _progress(self, pace: Pace) -> Progress:
+        started, stopping = self._worker is not None, self._stopped is not None
+        return pace.progress(self._record, self.journal, started=started, stopping=stopping)
 
     def _start_meters(self) -> None:
         names, unmetered = choose_sources(self._record.cell.power, self._sources)
@@ -192,11 +215,11 @@ class Session:
             except Empty:
                 for duty in self._duties:
                     duty.do_if_due()
-                continue
-            if message == "worker ended":
-                return
-            self._interrupt()
-            if self._worker is None:
+            else:
+                if message == "worker ended":
+                    return
+                self._interrupt()
+            if self._worker is None and self._stopped is not None:
                 return
 
     def last_record(self, ended: Ended) -> RunRecord:
@@ -234,14 +257,16 @@ class Session:
             self._kill_at_ns = time.monotonic_ns() + round(GRACE_S * NS_PER_S)
 
     def _keep_limits(self) -> None:
-        if self._worker is None:
-            return
         if self._kill_at_ns is not None:
-            if time.monotonic_ns() > self._kill_at_ns:
+            if self._worker is not None and time.monotonic_ns() > self._kill_at_ns:
                 self._worker.kill()
             return
+        self.journal.marks.look()
         over = self._guard.over(
-            now_ns=time.monotonic_ns(), last_step_ns=self.journal.marks.last_ns(), gauges=self._telemetry.latest
+            now_ns=time.monotonic_ns(),
+            last_step_ns=self.journal.marks.last_ns(),
+            open_steps=self.journal.marks.open_steps,
+            gauges=self._telemetry.latest,
         )
         if over is not None:
             self._stop(over)
@@ -264,37 +289,3 @@ class Session:
     def _log(self) -> str:
         log = self._rundir.log(0)
         return log.read_text("utf-8", errors="replace") if log.exists() else ""
-
-
-class Duty:
-    """Something to do once a period: late is done once, not made up for."""
-
-    def __init__(self, period_s: float, do: Callable[[], object]) -> None:
-        self._period_s = period_s
-        self._do = do
-        self.due_s = time.monotonic()
-
-    def do_if_due(self) -> None:
-        """Do it where its time has come."""
-        now_s = time.monotonic()
-        if now_s >= self.due_s:
-            self._do()
-            self.due_s = max(self.due_s + self._period_s, now_s + self._period_s / 2)
-
-
-@contextmanager
-def _signals_to(inbox: SimpleQueue[Message]) -> Iterator[None]:
-    """While inside, Ctrl-C, SIGTERM and SIGHUP are messages: a signal never tears the record in the middle."""
-
-    def note(number: int, frame: FrameType | None) -> None:
-        inbox.put("interrupt")
-
-    watched = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    # What is ignored stays so: nohup, and a shell that starts a job in the background, mean it.
-    heard = [number for number in watched if signal.getsignal(number) is not signal.SIG_IGN]
-    before = [signal.signal(number, note) for number in heard]
-    try:
-        yield
-    finally:
-        for number, handler in zip(heard, before, strict=True):
-            signal.signal(number, handler)

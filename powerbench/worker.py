@@ -87,20 +87,17 @@ def measure(record: RunRecord, device: Device, rundir: RunDir, rank: int, events
     step, what = workload_of(cell.model).build(cell, device)
     marks = MarksWriter(rundir.marks(rank), capacity=most_steps(cell, record.tail_s))
     timer = device.timer(marks.view, sync_every=cell.sync_every or 0)
-    compiled = compiled_graphs() if cell.compile else 0
     described = {"device": msgspec.to_builtins(device.describe()), "workload": msgspec.to_builtins(what)}
     events.write("ready", time_ns=time.monotonic_ns(), **described, environment=software | {**device.settings()})
     with stop_on_sigint() as stopped, Reporter(events, device) as reporter:
         device.synchronize()
         try:
-            run_windows(cell, record.tail_s, Loop(step, timer, reporter, stopped), events)
+            graphs = compiled_graphs if cell.compile else lambda: 0
+            run_windows(cell, record.tail_s, Loop(step, timer, reporter, stopped), events, graphs=graphs)
         finally:  # also where a step ran out of memory: the edges before it can be read
             timer.finish()
     if timer.anchor_error_ns is not None:
         events.write("anchor", time_ns=time.monotonic_ns(), error_ns=timer.anchor_error_ns)
-    recompiled = compiled_graphs() - compiled if cell.compile else 0
-    if recompiled:
-        events.write("recompiled", time_ns=time.monotonic_ns(), graphs=recompiled)
     return "interrupted" if stopped else "complete"
 
 
@@ -129,8 +126,13 @@ def compiled_graphs() -> int:
 
 def most_steps(cell: Cell, tail_s: float) -> int:
     """Room for marks: all steps asked for, and as many as the durations asked for can hold."""
-    timed = math.ceil(((cell.min_seconds or 0) + tail_s) / SHORTEST_STEP_S)
-    return cell.warmup + cell.steps + min(timed, MOST_TIMED_STEPS)
+    timed = math.ceil((cell.min_seconds or 0) / SHORTEST_STEP_S)
+    return cell.warmup + cell.steps + min(timed, MOST_TIMED_STEPS) + tail_steps(tail_s)
+
+
+def tail_steps(tail_s: float) -> int:
+    """Room for the tail: it is kept free for it, however short the steps are."""
+    return min(math.ceil(tail_s / SHORTEST_STEP_S), MOST_TIMED_STEPS)
 
 
 class Loop:
@@ -161,18 +163,25 @@ class Loop:
         return index
 
 
-def run_windows(cell: Cell, tail_s: float, loop: Loop, events: EventWriter) -> None:
-    """Warm-up, measured steps, tail: one unbroken row of steps, with a fence where one ends and the next begins."""
+def run_windows(
+    cell: Cell, tail_s: float, loop: Loop, events: EventWriter, *, graphs: Callable[[], int] = lambda: 0
+) -> None:
+    """Warm-up, measured steps, tail: one unbroken row of steps, with a fence where one ends and the next begins.
+
+    `graphs` counts what torch.compile has made so far: what it makes in the measured steps is in their time.
+    """
     timer, most = loop.timer, most_steps(cell, tail_s)
     start_ns = timer.mark()
     timer.fence()
     first = loop.run(0, least=cell.warmup)
     if cell.warmup:
         start_ns = timer.fence()
+    compiled = graphs()
     until_ns = start_ns + round((cell.min_seconds or 0) * NS_PER_S)
-    last = loop.run(first, least=first + cell.steps, until_ns=until_ns, most=most)
+    last = loop.run(first, least=first + cell.steps, until_ns=until_ns, most=most - tail_steps(tail_s))
     end_ns = timer.fence()
-    events.write("window", time_ns=time.monotonic_ns(), first_step=first, steps=last - first)
+    recompiled = graphs() - compiled
+    events.write("window", time_ns=time.monotonic_ns(), first_step=first, steps=last - first, recompiled=recompiled)
     if tail_s:
         loop.run(last, least=last, until_ns=end_ns + round(tail_s * NS_PER_S), most=most)
         timer.fence()

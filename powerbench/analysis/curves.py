@@ -15,14 +15,16 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-# Readings that are fitted to one grid of publications: 20 s at 10 Hz, in which two clocks drift apart but little.
-BLOCK_READINGS = 200
+# Readings that are fitted to one grid of publications: 30 s at 10 Hz, in which two clocks drift apart but little.
+BLOCK_READINGS = 300
+NEIGHBOURS = 5
 FEW_READINGS = 8
 # How far the period of publication is sought around that of the readings, in how many steps; and steps of its phase.
-PERIOD_SPREAD, PERIOD_STEPS, PHASE_STEPS = 0.01, 81, 50
+PERIOD_SPREAD, PERIOD_STEPS, PHASE_STEPS = 0.005, 81, 50
 # How often the search is repeated around what it found, so much closer each time.
 ZOOMS, ZOOM = 4, 5.0
 STEADY_STEPS = 401
+RHYTHM_SPREAD, RHYTHM_STEPS = 0.15, 1201
 # How far around a window its readings are fitted.
 MARGIN_S = 1.0
 # Powers this even are not made more even by moving their readings.
@@ -171,14 +173,16 @@ def as_published(line: Line, window: Window | None = None) -> Line:
         first, last = (int(index) for index in np.searchsorted(line.time_ns, edges))
     blocks = max(1, -(-(last - first) // BLOCK_READINGS))
     ends = np.linspace(first, last, blocks + 1).astype(int)
+    lag_ns: float | None = None
     for start, end in zip(ends, ends[1:], strict=False):
-        moved[start:end] = _on_its_grid(line.time_ns[start:end], line.energy_j[start:end])
+        moved[start:end] = _on_its_grid(line.time_ns[start:end], line.energy_j[start:end], lag_ns)
+        lag_ns = float(np.median((line.time_ns - moved)[max(start, end - NEIGHBOURS) : end]))
     moved = np.maximum.accumulate(moved)
     kept = np.concatenate([np.diff(moved) > 0, [True]])[: len(moved)]
     return Line(moved[kept], line.energy_j[kept])
 
 
-def _on_its_grid(time_ns: Floats, energy_j: Floats) -> Floats:
+def _on_its_grid(time_ns: Floats, energy_j: Floats, lag_ns: float | None) -> Floats:
     import numpy as np
 
     used = np.diff(energy_j)
@@ -201,7 +205,7 @@ def _on_its_grid(time_ns: Floats, energy_j: Floats) -> Floats:
         if scores[chosen] < best:
             best, counts = float(scores[chosen]), whole[chosen]
         width, spread = width / ZOOM, spread / ZOOM
-    return time_ns if counts is None else _steadily(time_ns, counts, period)
+    return time_ns if counts is None else _steadily(time_ns, counts, period, lag_ns)
 
 
 def _rhythm(time_ns: Floats) -> float:
@@ -209,12 +213,12 @@ def _rhythm(time_ns: Floats) -> float:
     import numpy as np
 
     usual = float(np.median(np.diff(time_ns)))
-    guesses = usual * np.linspace(0.95, 1.05, STEADY_STEPS)
+    guesses = usual * np.linspace(1 - RHYTHM_SPREAD, 1 + RHYTHM_SPREAD, RHYTHM_STEPS)
     turns = np.exp(2j * np.pi * (time_ns - time_ns[0])[None] / guesses[:, None])
     return float(guesses[int(np.abs(turns.sum(axis=1)).argmax())])
 
 
-def _steadily(time_ns: Floats, counts: Floats, period: float) -> Floats:
+def _steadily(time_ns: Floats, counts: Floats, period: float, lag_ns: float | None) -> Floats:
     """The moments of publications number `counts`, seen at `time_ns`: of all clocks that are never later than seen
     and never a period earlier, the one that drifts the least against the readings.
     """
@@ -226,8 +230,11 @@ def _steadily(time_ns: Floats, counts: Floats, period: float) -> Floats:
     allowed = spread < periods[:, 0]
     drift = np.abs(lags - np.median(lags, axis=1, keepdims=True)).sum(axis=1)  # a late reading is no drift
     chosen = int(np.where(allowed, drift, np.inf).argmin()) if allowed.any() else int(spread.argmin())
-    its_period, least = float(periods[chosen, 0]), float(lags[chosen].min())
-    return counts * its_period + least - max(0.0, its_period - float(spread[chosen])) / 2
+    its_period, its_lags = float(periods[chosen, 0]), lags[chosen]
+    latest, earliest = float(its_lags.min()), min(float(its_lags.max()) - its_period, float(its_lags.min()))
+    if lag_ns is None:
+        return counts * its_period + (earliest + latest) / 2
+    return counts * its_period + min(max(float(np.median(its_lags[:NEIGHBOURS])) - lag_ns, earliest), latest)
 
 
 def _unevenness(times: Floats, used: Floats) -> Floats:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import ParamSpec
@@ -10,6 +9,7 @@ from typing import ParamSpec
 import typer
 
 from powerbench.cli.doctor import doctor
+from powerbench.cli.output import NobodyReads, say
 from powerbench.cli.profiles import profiles
 from powerbench.cli.report import report
 from powerbench.cli.run import run
@@ -70,12 +70,13 @@ def with_errors_told(command: Callable[P, int]) -> Callable[P, None]:
     def told(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             status = command(*args, **kwargs)
+        except NobodyReads as error:
+            status = error.exit_status
         except PowerbenchError as error:
-            typer.echo(f"powerbench: {error}", err=True)
+            say(f"powerbench: {error}")
             status = error.exit_status
         except KeyboardInterrupt:
             status = INTERRUPTED
-        sys.stdout.flush()
         raise typer.Exit(status)
 
     return told

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-import typer
-
 from powerbench.cli import options
+from powerbench.cli.output import print_result
 
 if TYPE_CHECKING:
     from powerbench.checkup import Check
@@ -29,9 +28,9 @@ def doctor(json: options.Json = False) -> int:
     if json:
         import msgspec
 
-        typer.echo(msgspec.json.format(msgspec.json.encode(checks)).decode())
+        print_result(msgspec.json.format(msgspec.json.encode(checks)).decode())
     else:
-        typer.echo("\n".join(in_words(checks)))
+        print_result("\n".join(in_words(checks)).rstrip())
     return 0 if can_measure(checks) else 1
 
 

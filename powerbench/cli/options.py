@@ -18,7 +18,9 @@ ProfileName = Annotated[
 ]
 Device = Annotated[
     str | None,
-    typer.Option("--device", metavar="NAME", help="auto (the best one here) or cpu.", rich_help_panel=WHAT),
+    typer.Option(
+        "--device", metavar="NAME", help="auto (the best one here), mps, cuda, cpu or xpu.", rich_help_panel=WHAT
+    ),
 ]
 Model = Annotated[
     str | None,
@@ -75,6 +77,10 @@ SyncEvery = Annotated[
     typer.Option(
         "--sync-every", metavar="K", help="Wait for the device at each K-th step; 0: at both ends.", rich_help_panel=HOW
     ),
+]
+Compile = Annotated[
+    bool | None,
+    typer.Option("--compile", help="torch.compile the model; what that takes is shown apart.", rich_help_panel=WHAT),
 ]
 Trace = Annotated[
     bool | None,

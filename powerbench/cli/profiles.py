@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from powerbench.cli import options
+from powerbench.cli.output import print_result
 
 ProfileToShow = Annotated[
     str | None, typer.Argument(metavar="NAME", help="The profile to print; without it, all are listed.")
@@ -27,11 +28,10 @@ def profiles(name: ProfileToShow = None, json: options.Json = False) -> int:
 
         told = [{"name": key, "description": it.description, "settings": it.settings} for key, it in loaded.items()]
         encoded = msgspec.json.encode(told if name is None else told[0])
-        typer.echo(msgspec.json.format(encoded).decode())
+        print_result(msgspec.json.format(encoded).decode())
     elif name is None:
         width = max(map(len, loaded))
-        for key, it in loaded.items():
-            typer.echo(f"{key:<{width}}  {it.description}")
+        print_result("\n".join(f"{key:<{width}}  {it.description}" for key, it in loaded.items()))
     else:
-        typer.echo(paths[name].read_text("utf-8"), nl=False)
+        print_result(paths[name].read_text("utf-8").rstrip("\n"))
     return 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ class ProgressLine:
     def __init__(self, cell: Cell) -> None:
         self._what = f"{cell.device} sleep" if cell.model == "sleep" else f"{cell.device} {cell.model} {cell.mode}"
         self._rewrites = sys.stderr.isatty()
+        self._is_heard = True
         self._stage = ""
 
     def __enter__(self) -> ProgressLine:
@@ -37,7 +38,7 @@ class ProgressLine:
     def show(self, progress: Progress) -> None:
         """Show this state."""
         if self._rewrites:
-            width = shutil.get_terminal_size().columns - 1
+            width = _columns() - 1
             text = f"{self._what}: {in_words(progress)}"[:width]
             self._write(TO_START_OF_LINE + text + CLEAR_TO_END_OF_LINE)
         elif progress.stage != self._stage:
@@ -45,8 +46,20 @@ class ProgressLine:
         self._stage = progress.stage
 
     def _write(self, text: str) -> None:
-        sys.stderr.write(text)
-        sys.stderr.flush()
+        if not self._is_heard:
+            return
+        try:
+            sys.stderr.write(text)
+            sys.stderr.flush()
+        except OSError:
+            self._is_heard = False  # a terminal that was closed ends no measurement
+
+
+def _columns() -> int:
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns
+    except OSError:
+        return 80
 
 
 def in_words(progress: Progress) -> str:
@@ -54,7 +67,9 @@ def in_words(progress: Progress) -> str:
     if progress.stage == "idle":
         return "measuring the power of the idle machine"
     if progress.stage == "starting":
-        return "starting (loading torch, building the model)"
+        return "starting" if progress.record.cell.model == "sleep" else "starting (loading torch, building the model)"
+    if progress.stage == "stopping":
+        return "stopping after the step in flight (Ctrl-C again to stop now)"
     parts = [f"{progress.stage} step {progress.done} of {progress.total}"]
     if progress.step_s is not None:
         parts.append(f"{significant(progress.step_s * 1000)} ms/step")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from powerbench.cli import options
+from powerbench.cli.output import print_result
 
 Runs = Annotated[
     list[Path], typer.Argument(metavar="RUN...", help="Run directories; also of a running or a killed run.")
@@ -23,5 +24,5 @@ def report(runs: Runs, json: options.Json = False) -> int:
     from powerbench.rundir.load import load_run
 
     loaded = [load_run(path.resolve() if path.is_symlink() else path) for path in runs]
-    typer.echo(FORMATS["json" if json else "terminal"](loaded))
+    print_result(FORMATS["json" if json else "terminal"](loaded))
     return 0

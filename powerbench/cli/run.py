@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from powerbench.cli import options
+from powerbench.cli.output import print_result, say
 
 if TYPE_CHECKING:
     from powerbench.records import Cell, Status
@@ -26,6 +25,7 @@ def run(
     sequence_length: options.SequenceLength = None,
     dtype: options.Dtype = None,
     attention: options.Attention = None,
+    compile_: options.Compile = None,
     steps: options.Steps = None,
     warmup: options.Warmup = None,
     min_seconds: options.MinSeconds = None,
@@ -55,6 +55,7 @@ def run(
         "sequence_length": sequence_length,
         "dtype": dtype,
         "attention": attention,
+        "compile": compile_,
         "steps": steps,
         "warmup": warmup,
         "min_seconds": min_seconds,
@@ -105,11 +106,13 @@ def show(measured: Run, *, json: bool) -> None:
     from powerbench.reports import FORMATS
 
     record = measured.record
-    if json or record.windows.get("measured"):
-        typer.echo(FORMATS["json" if json else "terminal"]([measured]))
-        typer.echo("", err=True)
-    if record.status != "complete":
-        reason = (record.reason or "no reason was recorded").rstrip(".")
-        typer.echo(f"powerbench: The run was not completed ({record.status}): {reason}.", err=True)
-    typer.echo(f"Recorded in {measured.path}", err=True)
-    typer.echo(f"See it again with: powerbench report {measured.path}", err=True)
+    try:
+        if json or record.windows.get("measured"):
+            print_result(FORMATS["json" if json else "terminal"]([measured]))
+            say()
+    finally:
+        if record.status != "complete":
+            reason = (record.reason or "no reason was recorded").rstrip(".")
+            say(f"powerbench: The run was not completed ({record.status}): {reason}.")
+        say(f"Recorded in {measured.path}")
+        say(f"See it again with: powerbench report {measured.path}")

@@ -53,9 +53,22 @@ class RunDir:
         finally:
             os.close(folder)
 
+    def link_latest(self) -> None:
+        """Point `latest`, beside this directory, to it."""
+        parent = self.path.parent
+        aside = parent / f".latest-{os.getpid()}"
+        # The link is a convenience: a file system without links (exFAT), or a folder called latest, costs no run.
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
+            aside.symlink_to(self.path.name)
+            try:
+                aside.replace(parent / "latest")
+            finally:
+                aside.unlink(missing_ok=True)
+
 
 def create_run_dir(parent: Path, cell: Cell, *, now: datetime | None = None) -> RunDir:
-    """Make a new run directory below `parent` and point `parent/latest` to it.
+    """Make a new run directory below `parent`.
 
     Raises PowerbenchError where nothing can be written.
     """
@@ -67,7 +80,6 @@ def create_run_dir(parent: Path, cell: Cell, *, now: datetime | None = None) -> 
         raise PowerbenchError(
             f"Cannot make a run directory in {parent}: {error.strerror}. Choose another folder with --output."
         ) from error
-    _link_latest(parent, path)
     return RunDir(path)
 
 
@@ -93,15 +105,3 @@ def _make_unique(parent: Path, name: str) -> Path:
             number += 1
         else:
             return path
-
-
-def _link_latest(parent: Path, path: Path) -> None:
-    aside = parent / f".latest-{os.getpid()}"
-    # The link is a convenience: a file system without links (exFAT), or a folder called latest, costs no run.
-    with suppress(OSError):
-        aside.unlink(missing_ok=True)
-        aside.symlink_to(path.name)
-        try:
-            aside.replace(parent / "latest")
-        finally:
-            aside.unlink(missing_ok=True)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from powerbench.records import Gauge, Reading
+from powerbench.records import EnergyCurve, Gauge, RailRecord, Reading
 
 TELEMETRY_HEADER = "time_ns,name,value"
 STEPS_HEADER = "step,stage,start_ns,submit_ns,end_ns"
@@ -105,3 +105,19 @@ def read_telemetry(path: Path) -> dict[str, list[tuple[int, float]]]:
             continue  # a word (thermal_pressure), or a line that a crash left damaged
         gauges.setdefault(name, []).append(point)
     return gauges
+
+
+def read_energy(path: Path, rails: Mapping[str, RailRecord]) -> dict[str, EnergyCurve]:
+    """The curves in energy.csv by rail, with each meter's offset added to its times."""
+    curves: dict[str, EnergyCurve] = {}
+    for line in LineTail(path).read()[1:]:
+        try:
+            time, rail, energy = line.split(",")
+            point = int(time), float(energy)
+        except ValueError:
+            continue  # a line that a crash left damaged
+        offset_ns = rails[rail].offset_ns if rail in rails else 0
+        curve = curves.setdefault(rail, EnergyCurve())
+        curve.time_ns.append(point[0] + offset_ns)
+        curve.energy_j.append(point[1])
+    return curves

@@ -13,9 +13,19 @@ import psutil
 
 from powerbench.environment import boot_id
 from powerbench.errors import PowerbenchError
-from powerbench.records import SCHEMA, DeviceRecord, RunRecord, Stage, StepTrace, Supervisor, Window, WorkloadRecord
+from powerbench.records import (
+    SCHEMA,
+    DeviceRecord,
+    EnergyCurve,
+    RunRecord,
+    Stage,
+    StepTrace,
+    Supervisor,
+    Window,
+    WorkloadRecord,
+)
 from powerbench.rundir import RunDir
-from powerbench.rundir.lines import LineTail, read_events, read_telemetry
+from powerbench.rundir.lines import LineTail, read_energy, read_events, read_telemetry
 from powerbench.rundir.marks import MarksReader
 from powerbench.units import counted
 
@@ -32,6 +42,10 @@ class Run:
     record: RunRecord
     steps: list[StepTrace]
 
+    def curves(self) -> dict[str, EnergyCurve]:
+        """The joules of each rail, read when they are asked for."""
+        return read_energy(RunDir(self.path).energy, self.record.rails)
+
 
 def load_run(path: Path) -> Run:
     """Read the run in the folder `path`. Raises PowerbenchError where there is none that this version can read."""
@@ -39,7 +53,10 @@ def load_run(path: Path) -> Run:
     record = read_record(rundir)
     ranks = [read_rank(rundir, rank, record.cell.warmup) for rank in range(record.ranks)]
     if record.status == "running":
-        record = _as_far_as_it_came(rundir, record, *ranks[0])
+        alive = is_alive(record.supervisor, record.clock.boot_id)
+        if not alive and read_record(rundir).status != "running":  # it was ended while we read
+            return load_run(path)
+        record = _as_far_as_it_came(rundir, record, *ranks[0], alive=alive)
     return Run(path, record, [steps for steps, _ in ranks])
 
 
@@ -60,13 +77,10 @@ def read_rank(rundir: RunDir, rank: int, warmup: int) -> tuple[StepTrace, list[d
 
 
 def _as_far_as_it_came(
-    rundir: RunDir, record: RunRecord, steps: StepTrace, events: Sequence[dict[str, Any]]
+    rundir: RunDir, record: RunRecord, steps: StepTrace, events: Sequence[dict[str, Any]], *, alive: bool
 ) -> RunRecord:
     """The record of a run that is not over, or was never ended."""
-    if not is_alive(record.supervisor, record.clock.boot_id):
-        again = read_record(rundir)
-        if again.status != "running":  # it was ended while we read
-            return again
+    if not alive:
         reason = f"its supervisor (pid {record.supervisor.pid}) is gone without having ended it"
         record = msgspec.structs.replace(record, status="interrupted", reason=reason)
     record = complete_record(record, events, steps)
@@ -132,8 +146,8 @@ def complete_record(record: RunRecord, events: Iterable[dict[str, Any]], steps: 
             changes["environment"] = record.environment | event["environment"]
         elif event["event"] == "anchor":
             changes["device"] = msgspec.structs.replace(changes["device"], anchor_error_ns=event["error_ns"])
-        elif event["event"] == "recompiled":
-            graphs = counted(event["graphs"], "graph")
+        elif event["event"] == "window" and event.get("recompiled"):
+            graphs = counted(event["recompiled"], "graph")
             notes.append(f"torch.compile made {graphs} more while the steps were timed; some steps hold that time.")
         elif event["event"] == "end":
             changes["peak_memory_bytes"] = event.get("peak_memory_bytes")

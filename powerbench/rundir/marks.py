@@ -79,6 +79,11 @@ class MarksReader:
         marks = self._mapped()
         return max(_pair(marks, self.reached - 1)) if marks is not None and self.reached else None
 
+    @property
+    def open_steps(self) -> int:
+        """Steps submitted that `steps` has not returned yet: not seen to end, or not asked for."""
+        return max(0, self.reached - 1 - self._next)
+
     def _pending(self) -> list[tuple[int, int]]:
         marks = self._mapped()
         if marks is None or not self.reached:

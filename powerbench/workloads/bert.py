@@ -116,6 +116,8 @@ def build_model(cell: Cell) -> BertForSequenceClassification:
         intermediate_size=4 * size.hidden,
         max_position_embeddings=MAX_POSITIONS,
         num_labels=LABELS,
+        # Else the first pass with labels sets it, and a compiled model is compiled again for that.
+        problem_type="single_label_classification",
         attn_implementation=cell.attention,
     )
     return BertForSequenceClassification(config)

@@ -1,0 +1,40 @@
+"""Where words go: results to stdout, talk to stderr, and what becomes of them when nobody can take them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+
+from powerbench.errors import PowerbenchError
+
+
+class NobodyReads(PowerbenchError):
+    """Whoever read our stdout has gone (`| head`): no error worth a word."""
+
+
+def print_result(text: str) -> None:
+    """Print to stdout, at once. Raises PowerbenchError where it cannot be written."""
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except OSError as error:
+        _let_go_of_stdout()
+        if isinstance(error, BrokenPipeError):
+            raise NobodyReads from error
+        raise PowerbenchError(f"Cannot write the result to stdout: {error.strerror}; send it elsewhere.") from error
+
+
+def say(text: str = "") -> None:
+    """Print talk to stderr; where that cannot be written there is nobody to tell."""
+    with suppress(OSError):
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+
+
+def _let_go_of_stdout() -> None:
+    # What is still buffered would fail again when Python ends.
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
