@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from powerbench.calibration import Calibration, calibrate
 from powerbench.devices import DEVICES
 from powerbench.environment import describe_environment
 from powerbench.errors import MeterLost
@@ -32,10 +33,16 @@ class Check(Struct, frozen=True, kw_only=True):
     commands: list[str] = []
 
 
-def check_up(ask: Callable[[str], Probe] = probe, sources: Mapping[str, Source] = SOURCES) -> list[Check]:
-    """Every check, in the order in which a person reads them; `ask` starts the probe of a device."""
+def check_up(
+    ask: Callable[[str], Probe] = probe, sources: Mapping[str, Source] = SOURCES, *, calibrated: bool = False
+) -> list[Check]:
+    """Every check, in the order in which a person reads them; `ask` starts the probe of a device.
+
+    `calibrated` watches each meter for some seconds, too, and gives the cost of a fence.
+    """
     environment = describe_environment()
-    return [*devices(ask), *meters(sources), *software(environment), *machine(environment)]
+    of_meters = [*meters(sources), *(calibrations(sources) if calibrated else ())]
+    return [*devices(ask, fences=calibrated), *of_meters, *software(environment), *machine(environment)]
 
 
 def can_measure(checks: list[Check]) -> bool:
@@ -43,7 +50,7 @@ def can_measure(checks: list[Check]) -> bool:
     return any(check.subject == "device" and check.state == "ok" for check in checks)
 
 
-def devices(ask: Callable[[str], Probe]) -> Iterator[Check]:
+def devices(ask: Callable[[str], Probe], *, fences: bool = False) -> Iterator[Check]:
     """Each device: by what can be seen without torch, and then by torch itself."""
     for name, device in DEVICES.items():
         reason = device.why_unavailable()
@@ -54,7 +61,10 @@ def devices(ask: Callable[[str], Probe]) -> Iterator[Check]:
         if answer.complaint is not None:
             yield Check(subject="device", name=name, state="missing", finding=answer.complaint)
         else:
-            yield Check(subject="device", name=name, state="ok", finding=_device_in_words(name, answer))
+            finding = _device_in_words(name, answer)
+            if fences and answer.fence_us is not None:
+                finding = f"{finding}; waiting for it at rest costs {significant(answer.fence_us)} us"
+            yield Check(subject="device", name=name, state="ok", finding=finding)
 
 
 def meters(sources: Mapping[str, Source]) -> Iterator[Check]:
@@ -71,6 +81,30 @@ def meters(sources: Mapping[str, Source]) -> Iterator[Check]:
         else:
             finding = "; ".join(_rail_in_words(rail, record) for rail, record in rails.items())
             yield Check(subject="meter", name=name, state="ok", finding=finding)
+
+
+def calibrations(sources: Mapping[str, Source]) -> Iterator[Check]:
+    """What each meter that can be opened is like at rest."""
+    for name, source in sources.items():
+        if source.why_unavailable() is not None:
+            continue
+        try:
+            found = calibrate(source)
+        except MeterLost as error:
+            yield Check(subject="meter", name=name, state="missing", finding=str(error))
+            continue
+        for rail in found:
+            yield Check(subject="meter", name=name, state="ok", finding=_calibration_in_words(rail))
+
+
+def _calibration_in_words(found: Calibration) -> str:
+    if found.period_ms is None or found.idle_w is None or found.noise_w is None:
+        return f"{found.rail} at rest: too few readings to tell ({found.readings})"
+    quantum = "it counted nothing" if found.quantum_j is None else f"at least {significant(found.quantum_j)} J each"
+    return (
+        f"{found.rail} at rest: {significant(found.idle_w)} W, give or take {significant(found.noise_w)}; "
+        f"{found.readings} readings, one each {significant(found.period_ms)} ms, {quantum}"
+    )
 
 
 def _first_rails(source: Source) -> Mapping[str, RailRecord]:

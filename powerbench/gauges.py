@@ -35,7 +35,7 @@ class MachineGauges:
         return [Gauge(now, name, value) for name, value in values.items() if value is not None]
 
     def _paging(self, read_bytes: int, written_bytes: int) -> dict[str, float | None]:
-        # On macOS psutil gives pageins and pageouts here, which are files' too; what the compressor swaps is not in them.
+        # On macOS psutil gives pageins and pageouts here, which are of files too, and not what the compressor swaps.
         kind = "page" if sys.platform == "darwin" else "swap"
         return {f"system.{kind}_in_bytes": read_bytes, f"system.{kind}_out_bytes": written_bytes}
 

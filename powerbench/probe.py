@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
+from statistics import median
 from typing import Any, Literal
 
 import msgspec
 
-from powerbench.devices import DEVICES
+from powerbench.devices import DEVICES, Device
 
 PROBE = (sys.executable, "-P", "-m", "powerbench.probe")
 TIMEOUT_S = 120.0
+FENCES = 101
 
 
 class Probe(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,6 +25,7 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     complaint: str | None
     device: str | None = None
     threads: int | None = None
+    fence_us: float | None = None
     settings: dict[str, bool | int | str | None] = {}
 
 
@@ -40,6 +44,17 @@ def probe(device: str, *, command: Sequence[str] = PROBE, timeout_s: float = TIM
         return Probe(complaint=f"torch cannot be used here ({last}): install it anew.")
 
 
+def fence_us(device: Device) -> float:
+    """What waiting for the device costs where it has nothing to do: the median of many, in microseconds."""
+    device.synchronize()
+    costs_ns = []
+    for _ in range(FENCES):
+        begun_ns = time.perf_counter_ns()
+        device.synchronize()
+        costs_ns.append(time.perf_counter_ns() - begun_ns)
+    return median(costs_ns) / 1000
+
+
 def main(arguments: list[str]) -> Literal[0]:
     """`python -m powerbench.probe NAME`: print the answer as JSON."""
     import torch
@@ -48,6 +63,7 @@ def main(arguments: list[str]) -> Literal[0]:
     answer: dict[str, Any] = {"complaint": device.confirm()}
     if answer["complaint"] is None:
         answer |= {"device": device.describe().name, "threads": torch.get_num_threads(), "settings": device.settings()}
+        answer["fence_us"] = fence_us(device)
     sys.stdout.write(f"{json.dumps(answer)}\n")
     return 0
 

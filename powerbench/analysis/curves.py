@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from powerbench.records import EnergyCurve, RailRecord, Window
 from powerbench.units import NS_PER_S, seconds_from_ns
@@ -19,18 +19,21 @@ if TYPE_CHECKING:
 BLOCK_READINGS = 300
 NEIGHBOURS = 5
 FEW_READINGS = 8
-# How far the period of publication is sought around that of the readings, in how many steps; and steps of its phase.
-PERIOD_SPREAD, PERIOD_STEPS, PHASE_STEPS = 0.005, 81, 50
-# How often the search is repeated around what it found, so much closer each time.
+# How many phases and periods of publication are tried: in step with the readings, drifting against them, and around
+# the best, so much closer each time; and how far the periods lie from that of the readings, to each side.
+IN_STEP, DRIFTING, CLOSE = (400, 1), (40, 41), (15, 9)
+SPREAD = 0.005
 ZOOMS, ZOOM = 4, 5.0
+# The part of a period within which it is open whether a reading shows the new value already.
+HAIR = 0.05
 STEADY_STEPS = 401
 RHYTHM_SPREAD, RHYTHM_STEPS = 0.15, 1201
 # How far around a window its readings are fitted.
 MARGIN_S = 1.0
 # Powers this even are not made more even by moving their readings.
-EVEN = 1e-3
+EVEN = 1e-6
 # What a variance of the lag is worth against unevenness of the power: enough to decide between equals, no more.
-LAG_WEIGHT = 0.02
+LAG_WEIGHT = 0.002
 # A battery's gauge, a lump, a lost document: from this share on, an interval is as long as its meter's period.
 NEARLY_A_PERIOD = 0.9
 
@@ -177,6 +180,8 @@ def as_published(line: Line, window: Window | None = None) -> Line:
     for start, end in zip(ends, ends[1:], strict=False):
         moved[start:end] = _on_its_grid(line.time_ns[start:end], line.energy_j[start:end], lag_ns)
         lag_ns = float(np.median((line.time_ns - moved)[max(start, end - NEIGHBOURS) : end]))
+    if window is not None and len(moved) and line.time_ns[-1] >= window.end_ns:
+        moved[-1] = max(float(moved[-1]), window.end_ns)
     moved = np.maximum.accumulate(moved)
     kept = np.concatenate([np.diff(moved) > 0, [True]])[: len(moved)]
     return Line(moved[kept], line.energy_j[kept])
@@ -190,22 +195,69 @@ def _on_its_grid(time_ns: Floats, energy_j: Floats, lag_ns: float | None) -> Flo
     if len(moving) < FEW_READINGS or _unevenness(time_ns[None], used)[0] < EVEN:
         return time_ns
     period = _rhythm(time_ns[np.concatenate([[0], moving + 1])])
-    phase = float(time_ns[len(time_ns) // 2]) + period / 2
-    best, counts = float(_unevenness(time_ns[None], used)[0]), None
-    width, spread = period, PERIOD_SPREAD * period
-    for _ in range(ZOOMS):
-        phases = phase + width * (np.arange(PHASE_STEPS) / PHASE_STEPS - 0.5)
-        guesses = period + spread * np.linspace(-1, 1, PERIOD_STEPS)
-        guess, start = (grid.reshape(-1, 1) for grid in np.meshgrid(guesses, phases))
-        since = (time_ns[None] - start) / guess
-        whole = np.floor(since)
-        scores = _unevenness(whole, used) + LAG_WEIGHT * (since - whole).var(axis=1)
-        chosen = int(scores.argmin())
-        phase, period = float(start[chosen, 0]), float(guess[chosen, 0])
-        if scores[chosen] < best:
-            best, counts = float(scores[chosen]), whole[chosen]
-        width, spread = width / ZOOM, spread / ZOOM
-    return time_ns if counts is None else _steadily(time_ns, counts, period, lag_ns)
+    middle = float(time_ns[len(time_ns) // 2])
+    best, counts = _unevenness(time_ns[None], used)[0], None
+    in_step = Grid(middle, period, width=period, phases=IN_STEP[0], spread=0.0, periods=IN_STEP[1])
+    drifting = Grid(middle, period, width=period, phases=DRIFTING[0], spread=SPREAD * period, periods=DRIFTING[1])
+    for grid in (in_step, drifting):
+        for _ in range(ZOOMS):
+            score, since, phase, found = _search(grid, time_ns, used)
+            if score < best:
+                best, counts, period = score, since, found
+            spread = max(grid.spread, SPREAD * found / ZOOM)
+            grid = Grid(phase, found, width=grid.width / ZOOM, phases=CLOSE[0], spread=spread / ZOOM, periods=CLOSE[1])
+        if best < EVEN:
+            break
+    return time_ns if counts is None else _steadily(time_ns, _mended(counts, used), period, lag_ns)
+
+
+class Grid(NamedTuple):
+    """Where to look for the publications: phases around `phase`, `width` in all, and periods `spread` to each side."""
+
+    phase: float
+    period: float
+    width: float
+    phases: int
+    spread: float
+    periods: int
+
+
+def _search(grid: Grid, time_ns: Floats, used: Floats) -> tuple[float, Floats, float, float]:
+    """The best of the grids: its score, the periods from its phase to each reading, its phase, its period."""
+    import numpy as np
+
+    phases = grid.phase + grid.width * (np.arange(grid.phases) / grid.phases - 0.5)
+    periods = grid.period + grid.spread * np.linspace(-1, 1, grid.periods)
+    period, phase = (each.reshape(-1, 1) for each in np.meshgrid(periods, phases))
+    since = (time_ns[None] - phase) / period
+    numbers = np.floor(since)
+    scores = _unevenness(numbers, used) + LAG_WEIGHT * (since - numbers).var(axis=1)
+    best = int(scores.argmin())
+    return float(scores[best]), since[best], float(phase[best, 0]), float(period[best, 0])
+
+
+def _mended(since: Floats, used: Floats) -> Floats:
+    """The number of the publication that each reading shows, given the periods from the phase to it.
+
+    A reading that was taken within a hair of a publication may show the one before or the one behind: that of the two
+    is taken which makes the power more even.
+    """
+    import numpy as np
+
+    numbers = np.floor(since)
+    into = since - numbers
+    close = np.flatnonzero((into < HAIR) | (into > 1 - HAIR))
+    other = np.where(into > 0.5, 1.0, -1.0)[close]
+    for _ in close:
+        tried = np.repeat(numbers[None], len(close), axis=0)
+        tried[np.arange(len(close)), close] += other
+        tried[(np.diff(tried, axis=1) < 0).any(axis=1)] = numbers
+        scores = _unevenness(tried, used)
+        best = int(scores.argmin())
+        if scores[best] >= _unevenness(numbers[None], used)[0] * (1 - 1e-9):
+            break
+        numbers, other[best] = tried[best], -other[best]
+    return numbers
 
 
 def _rhythm(time_ns: Floats) -> float:
@@ -224,7 +276,7 @@ def _steadily(time_ns: Floats, counts: Floats, period: float, lag_ns: float | No
     """
     import numpy as np
 
-    periods = period * (1 + PERIOD_SPREAD * np.linspace(-1, 1, STEADY_STEPS))[:, None]
+    periods = period * (1 + SPREAD * np.linspace(-1, 1, STEADY_STEPS))[:, None]
     lags = time_ns[None] - counts[None] * periods
     spread = np.ptp(lags, axis=1)
     allowed = spread < periods[:, 0]
@@ -248,7 +300,8 @@ def _unevenness(times: Floats, used: Floats) -> Floats:
     pairs = gaps[:, :-1] + gaps[:, 1:]
     with np.errstate(divide="ignore", invalid="ignore"):
         chords = np.where(pairs > 0, gaps[:, :-1] / pairs, 0.0) * (used[:-1] + used[1:])
-    return np.asarray(np.abs(used[:-1] - chords).sum(axis=1) / used.sum())
+    off = np.abs(used[:-1] - chords) / used.mean()
+    return np.asarray((off**1.5).sum(axis=1) / len(used))
 
 
 def duration_s(window: Window) -> float:

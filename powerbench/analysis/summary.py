@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
 from msgspec import Struct
 
-from powerbench.records import RunRecord, Status, StepTrace
+from powerbench.analysis.energy import Energy, find_energy
+from powerbench.records import EnergyCurve, RunRecord, Status, StepTrace
 from powerbench.units import NS_PER_MS, counted, duration, seconds_from_ns, significant
 
 TABLE_STEPS = 100
@@ -51,14 +52,16 @@ class Summary(Struct, frozen=True, kw_only=True):
     samples_per_s: float | None
     tflop_per_s: float | None
     peak_memory_bytes: int | None
-    energy: dict[str, Any] | None
+    energy: Energy | None
     energy_reason: str | None
     slowdown: dict[str, Any] | None
     notes: list[str]
 
 
-def summarize(run: str, record: RunRecord, steps: StepTrace) -> Summary:
-    """The figures of a run, named by the path `run`."""
+def summarize(
+    run: str, record: RunRecord, steps: StepTrace, curves: Mapping[str, EnergyCurve] | None = None
+) -> Summary:
+    """The figures of a run, named by the path `run`; `curves` are its joules by rail."""
     cell = record.cell
     spans = steps.spans("step")
     done = sum(count for _, _, count in spans)
@@ -67,6 +70,7 @@ def summarize(run: str, record: RunRecord, steps: StepTrace) -> Summary:
     flop = record.workload.flop_per_step if record.workload else None
     samples = record.workload.samples_per_step if record.workload else None
     tflop_per_s = rate * flop / 1e12 if rate and flop is not None else None
+    found = find_energy(record, steps, curves or {})
     return Summary(
         run=run,
         status=record.status,
@@ -86,10 +90,10 @@ def summarize(run: str, record: RunRecord, steps: StepTrace) -> Summary:
         samples_per_s=rate * samples if rate and samples is not None else None,
         tflop_per_s=tflop_per_s,
         peak_memory_bytes=record.peak_memory_bytes,
-        energy=None,
-        energy_reason="no meter was recorded with this run" if not record.rails else None,
+        energy=found.energy,
+        energy_reason=found.reason,
         slowdown=None,
-        notes=[*record.notes, *notes(record, spans, tflop_per_s)],
+        notes=[*record.notes, *found.notes, *notes(record, spans, tflop_per_s)],
     )
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from powerbench.cli import options
 from powerbench.cli.output import print_result
@@ -17,14 +19,20 @@ WIDTH = 78
 TITLES = {"device": "Devices", "meter": "Power meters", "software": "Software", "machine": "This machine"}
 
 
-def doctor(json: options.Json = False) -> int:
+Calibrate = Annotated[
+    bool,
+    typer.Option("--calibrate", help="Watch each meter at rest for five seconds, and time a fence of each device."),
+]
+
+
+def doctor(calibrate: Calibrate = False, json: options.Json = False) -> int:
     """Say what can be measured on this machine, and what to do about the rest.
 
-    Example: powerbench doctor
+    Example: powerbench doctor --calibrate
     """
     from powerbench.checkup import can_measure, check_up
 
-    checks = check_up()
+    checks = check_up(calibrated=calibrate)
     if json:
         import msgspec
 

@@ -71,7 +71,8 @@ def run(
     cell = cell_asked_for(profile, set_ or [], {key: value for key, value in given.items() if value is not None})
     measured = measure(cell, output)
     show(measured, json=json)
-    return EXIT_STATUS.get(measured.record.status, 1)
+    status = EXIT_STATUS.get(measured.record.status, 1)
+    return status or require_energy(measured)
 
 
 def cell_asked_for(profile: str | None, sets: list[str], given: dict[str, Any]) -> Cell:
@@ -99,6 +100,19 @@ def measure(cell: Cell, output: Path) -> Run:
 
     with ProgressLine(cell) as line:
         return record_run(cell, parent=output, on_progress=line.show, progress_period_s=REFRESH_S)
+
+
+def require_energy(measured: Run) -> int:
+    """0 where the energy is whole or was not required; else 1, with a word on what is missing."""
+    from powerbench.analysis.energy import find_energy
+
+    if not measured.record.cell.require_power:
+        return 0
+    energy, reason, _ = find_energy(measured.record, measured.steps[0], measured.curves())
+    if energy is not None and not energy.partial:
+        return 0
+    say(f"powerbench: Energy was required (--require-power): {reason or 'the meter was lost before the end'}.")
+    return 1
 
 
 def show(measured: Run, *, json: bool) -> None:

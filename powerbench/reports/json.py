@@ -12,5 +12,5 @@ from powerbench.rundir.load import Run
 
 def as_json(runs: Sequence[Run]) -> str:
     """The summary of one run, or of each in a list."""
-    summaries = [summarize(str(run.path), run.record, run.steps[0]) for run in runs]
+    summaries = [summarize(str(run.path), run.record, run.steps[0], run.curves()) for run in runs]
     return msgspec.json.format(msgspec.json.encode(summaries[0] if len(summaries) == 1 else summaries)).decode()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Sequence
 
+from powerbench.analysis.energy import Energy
 from powerbench.analysis.summary import Latency, Summary, submission_ms, summarize
 from powerbench.records import Cell, RunRecord
 from powerbench.rundir.load import Run
@@ -21,7 +22,7 @@ def as_terminal(runs: Sequence[Run]) -> str:
 
 def describe(run: Run) -> list[str]:
     """The lines about one run."""
-    summary = summarize(str(run.path), run.record, run.steps[0])
+    summary = summarize(str(run.path), run.record, run.steps[0], run.curves())
     return [
         *textwrap.wrap(headline(run.record), WIDTH),
         *textwrap.wrap(machine_line(run.record), WIDTH),
@@ -90,7 +91,10 @@ def figures(summary: Summary, run: Run) -> Iterable[tuple[str, str]]:
     if summary.peak_memory_bytes is not None:
         yield "Peak memory", f"{byte_size(summary.peak_memory_bytes)} ({record.peak_memory_of})"
     if summary.energy is None:
-        yield "Energy", f"not measured: {summary.energy_reason}"
+        yield "Energy", f"no figure: {summary.energy_reason}"
+    else:
+        yield "Energy", _energy(summary.energy)
+        yield "Power", _power(summary.energy)
 
 
 def rows(figures: Iterable[tuple[str, str]]) -> Iterable[str]:
@@ -117,6 +121,22 @@ def notes(notes: Sequence[str]) -> Iterable[str]:
 def _wall(steps: int, wall_s: float, wall_s_100_steps: float | None) -> str:
     text = f"{duration(wall_s)} for {counted(steps, 'step')}"
     return text if steps == 100 or wall_s_100_steps is None else f"{text} ({duration(wall_s_100_steps)} for 100)"
+
+
+def _energy(energy: Energy) -> str:
+    low, high = energy.j_per_step_sampling_ci95
+    sample = "" if energy.j_per_sample is None else f", {significant(energy.j_per_sample)} J a sample"
+    accuracy = "" if energy.sensor_accuracy is None else f", from a sensor accurate to {energy.sensor_accuracy:.0%}"
+    step = f"{significant(energy.j_per_step)} J a step (sampling: {significant(low)} to {significant(high)})"
+    return f"{step}{sample}; covers {energy.scope}{accuracy}"
+
+
+def _power(energy: Energy) -> str:
+    peak = "" if energy.peak_w is None else f", {significant(energy.peak_w)} W at the peak"
+    text = f"{significant(energy.mean_w)} W on average{peak}"
+    if energy.idle_w is None or energy.net_j_per_step is None:
+        return text
+    return f"{text}, {significant(energy.idle_w)} W at rest: {significant(energy.net_j_per_step)} J a step above that"
 
 
 def _latency(latency: Latency) -> str:

@@ -1,0 +1,250 @@
+"""A run in joules: the energy of its measured steps, how far sampling may have put it off, and what it covers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from msgspec import Struct
+
+from powerbench.analysis.counted import counted_rails, scope_in_words
+from powerbench.analysis.curves import Line, common, duration_s, line_of
+from powerbench.analysis.sampling import sampling_error
+from powerbench.records import EnergyCurve, RailRecord, RunRecord, StepTrace, Window
+from powerbench.units import counted as number_of
+from powerbench.units import duration, seconds_from_ns, significant
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+FEWEST_READINGS = 3
+FEW_READINGS = 10
+# Above this relative half-width no figure is given.
+WIDEST = 0.10
+# Yang, Adamek and Armour (SC'24, arXiv:2312.02741): below five seconds a GPU's sensor may be off by most of it.
+SHORTEST_GPU_S = 5.0
+# A suspend shorter than this is the jitter between two clocks.
+NOTABLE_SLEEP_NS = 100_000_000
+# Rest that draws as much as the steps is a control's; noticeably more is somebody else's.
+WARMER_AT_REST = 0.97
+NO_RAIL = "none of the rails that were metered ({}) is the device's own; name their source with --power to count it"
+
+
+class RailEnergy(Struct, frozen=True, kw_only=True):
+    """One rail in the measured window. `counted`: whether it is in the headline."""
+
+    source: str
+    method: str
+    counted: bool
+    j_per_step: float | None
+    mean_w: float | None
+
+
+class Energy(Struct, frozen=True, kw_only=True):
+    """The `energy` of a summary, keys in its order: gross joules of the counted rails over the measured steps."""
+
+    total_j: float
+    j_per_step: float
+    j_per_step_sampling_ci95: tuple[float, float]
+    sensor_accuracy: float | None
+    j_per_sample: float | None
+    mean_w: float
+    peak_w: float | None
+    net_j_per_step: float | None
+    idle_w: float | None
+    partial: bool
+    readings: int
+    scope: str
+    rails: dict[str, RailEnergy]
+
+
+class EnergyFindings(NamedTuple):
+    """What a run's energy is, or why there is no figure (a clause without a full stop); and notes on it."""
+
+    energy: Energy | None
+    reason: str | None
+    notes: list[str]
+
+
+def find_energy(record: RunRecord, steps: StepTrace, curves: Mapping[str, EnergyCurve]) -> EnergyFindings:
+    """The energy of a run. `curves` are on the machine's clock: offsets have been added."""
+    window, spans = steps.window("step"), steps.spans("step")
+    counted = counted_rails(record)
+    reason = _why_none(record, window, counted)
+    if reason is not None or window is None:
+        return EnergyFindings(None, reason, [])
+    lines = {name: line_of(curves.get(name, EnergyCurve()), rail, window=window) for name, rail in record.rails.items()}
+    covered = [lines[name].covered(window) for name in counted]
+    part = common([it for it in covered if it is not None]) if None not in covered else None
+    if part is None:
+        return EnergyFindings(None, f"the meter gave nothing during the measured steps ({_lost(record, counted)})", [])
+    measured = _Measured(record, lines, counted, part, spans)
+    reason = measured.why_untrusted()
+    notes = _notes(record, counted, measured, window)
+    return (
+        EnergyFindings(None, reason, notes)
+        if reason is not None
+        else EnergyFindings(measured.energy(window), None, notes)
+    )
+
+
+def _why_none(record: RunRecord, window: Window | None, counted: list[str]) -> str | None:
+    if not record.rails:
+        return _why_no_rail(record)
+    if window is None:
+        return "no step was measured to its end"
+    if (record.clock.suspended_ns or 0) > NOTABLE_SLEEP_NS:
+        slept_s = seconds_from_ns(record.clock.suspended_ns or 0)
+        return f"the machine slept for {duration(slept_s)} during the run; measure again and keep it awake"
+    return None if counted else NO_RAIL.format(", ".join(record.rails))
+
+
+def _why_no_rail(record: RunRecord) -> str:
+    if record.cell.power == "none":
+        return "no meter was asked for (--power none)"
+    if record.unmetered:
+        return "no meter could be opened on this machine; `powerbench doctor` says why, source by source"
+    return "no meter was recorded with this run"
+
+
+class _Measured:
+    """The counted rails over the part of the measured window that all of their curves cover."""
+
+    def __init__(
+        self,
+        record: RunRecord,
+        lines: Mapping[str, Line],
+        counted: list[str],
+        part: Window,
+        spans: Sequence[tuple[int, int, int]],
+    ) -> None:
+        self.record, self.lines, self.counted, self.part = record, lines, counted, part
+        self.steps = sum(count for _, _, count in spans)
+        self.step_s = seconds_from_ns(spans[-1][1] - spans[0][0]) / self.steps
+        self.total_j = sum(self.joules(name) or 0.0 for name in counted)
+        self.readings = min(lines[name].readings_in(part) for name in counted)
+        self.idle_w = self._idle_w()
+        self.half_j = self._half_j(spans) if self.readings >= FEWEST_READINGS else math.inf
+
+    def joules(self, name: str) -> float | None:
+        """A rail's joules in the part; None where its curve does not reach over it."""
+        return self.lines[name].energy_in(self.part)
+
+    def why_untrusted(self) -> str | None:
+        """Why no figure is given, and how long to run for one."""
+        lasted_s = duration_s(self.part)
+        on_gpu = any(self.record.rails[name].part in ("gpu", "module") for name in self.counted)
+        of_nvml = any(self.record.rails[name].source in ("nvml", "hwmon") for name in self.counted)
+        if on_gpu and of_nvml and lasted_s < SHORTEST_GPU_S:
+            needed = f"{SHORTEST_GPU_S:g} s"
+            return f"a GPU's meter needs {needed} and had {duration(lasted_s)}; measure {needed} with --min-seconds"
+        if self.readings < FEWEST_READINGS:
+            needed_s = math.ceil(FEW_READINGS * max(self.record.rails[name].period_s for name in self.counted))
+            few = number_of(self.readings, "reading")
+            return f"only {few} of the meter fell into the steps; measure {needed_s} s with --min-seconds"
+        if self.total_j <= 0:
+            return "the meter counted no energy at all while the steps ran, so it is not to be believed"
+        if self.half_j > WIDEST * self.total_j:
+            needed_s = math.ceil(lasted_s * self.half_j / (WIDEST * self.total_j))
+            return (
+                f"sampling leaves it open by {self.half_j / self.total_j:.0%} either way; measure about "
+                f"{duration(needed_s)} with --min-seconds"
+            )
+        return None
+
+    def energy(self, window: Window) -> Energy:
+        """The figures; per step by the mean power, so that a part speaks for steps that it does not cover."""
+        lasted_s = duration_s(self.part)
+        mean_w, half_w = self.total_j / lasted_s, self.half_j / lasted_s
+        samples = self.record.workload.samples_per_step if self.record.workload else None
+        return Energy(
+            total_j=self.total_j,
+            j_per_step=mean_w * self.step_s,
+            j_per_step_sampling_ci95=(max(0.0, mean_w - half_w) * self.step_s, (mean_w + half_w) * self.step_s),
+            sensor_accuracy=self._accuracy(),
+            j_per_sample=mean_w * self.step_s / samples if samples else None,
+            mean_w=mean_w,
+            peak_w=self._peak_w(),
+            net_j_per_step=None if self.idle_w is None else (mean_w - self.idle_w) * self.step_s,
+            idle_w=self.idle_w,
+            partial=self.part != window,
+            readings=self.readings,
+            scope=scope_in_words(self.record, self.counted),
+            rails={name: self._rail(name, rail) for name, rail in self.record.rails.items()},
+        )
+
+    def _rail(self, name: str, rail: RailRecord) -> RailEnergy:
+        joules = self.joules(name)
+        mean_w = None if joules is None else joules / duration_s(self.part)
+        return RailEnergy(
+            source=rail.source,
+            method=rail.method,
+            counted=name in self.counted,
+            j_per_step=None if mean_w is None else mean_w * self.step_s,
+            mean_w=mean_w,
+        )
+
+    def _half_j(self, spans: Sequence[tuple[int, int, int]]) -> float:
+        rails = self.record.rails
+        return sum(sampling_error(self.lines[name], rails[name], self.part, spans).half_j for name in self.counted)
+
+    def _accuracy(self) -> float | None:
+        """The worst published accuracy of the counted rails; None where one has none."""
+        published = [self.record.rails[name].accuracy for name in self.counted]
+        return None if None in published else max(accuracy for accuracy in published if accuracy is not None)
+
+    def _idle_w(self) -> float | None:
+        idle = self.record.windows.get("idle")
+        if idle is None:
+            return None
+        # The edges of the rest are not the loop's: the part of it that all curves cover is as good.
+        covered = [self.lines[name].covered(idle) for name in self.counted]
+        rest = common([it for it in covered if it is not None]) if None not in covered else None
+        if rest is None:
+            return None
+        used = [self.lines[name].energy_in(rest) for name in self.counted]
+        return sum(joules for joules in used if joules is not None) / duration_s(rest)
+
+    def _peak_w(self) -> float | None:
+        """The largest mean power of the counted rails together over one period of the slowest of them."""
+        import numpy as np
+
+        period_s = max(self.record.rails[name].period_s for name in self.counted)
+        count = int(duration_s(self.part) / period_s)
+        if count < 1:
+            return None
+        edges = np.linspace(self.part.start_ns, self.part.end_ns, count + 1)
+        used = sum(
+            np.diff(np.interp(edges, self.lines[name].time_ns, self.lines[name].energy_j)) for name in self.counted
+        )
+        return float(np.max(used / (np.diff(edges) / 1e9)))
+
+
+def _notes(record: RunRecord, counted: list[str], measured: _Measured, window: Window) -> list[str]:
+    lost = {name: rail.lost for name, rail in record.rails.items() if rail.lost is not None}
+    told = " ".join(record.notes)
+    notes = [f"The curve of {name} ends early: {reason}." for name, reason in lost.items() if reason not in told]
+    if measured.part != window:
+        notes.append(
+            f"The energy is partial: the meter covers {duration(duration_s(measured.part))} of "
+            f"{duration(duration_s(window))}; the figures a step are by the mean power of that part."
+        )
+    if FEWEST_READINGS <= measured.readings < FEW_READINGS:
+        notes.append(f"Only {number_of(measured.readings, 'reading')} of the meter fell into the measured steps.")
+    if any(record.rails[name].source in ("powermetrics", "ioreport") for name in counted):
+        notes.append(
+            "These joules are Apple's estimates: good for one machine against itself, and by Apple's own words not for "
+            "comparing devices."
+        )
+    if measured.idle_w is not None and measured.total_j < WARMER_AT_REST * measured.idle_w * duration_s(measured.part):
+        notes.append(
+            f"The machine drew more at rest ({significant(measured.idle_w)} W) than while it stepped: something else "
+            "was running then."
+        )
+    return notes
+
+
+def _lost(record: RunRecord, counted: list[str]) -> str:
+    reasons = [rail.lost for name in counted if (rail := record.rails[name]).lost is not None]
+    return "; ".join(reasons) or "its curve has no reading around them"
