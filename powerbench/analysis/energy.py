@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from msgspec import Struct
 
 from powerbench.analysis.counted import counted_rails, scope_in_words
-from powerbench.analysis.curves import Line, common, duration_s, line_of
+from powerbench.analysis.alignment import line_of
+from powerbench.analysis.curves import Line, common, duration_s
 from powerbench.analysis.sampling import sampling_error
 from powerbench.records import EnergyCurve, RailRecord, RunRecord, StepTrace, Window
 from powerbench.units import counted as number_of

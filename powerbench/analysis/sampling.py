@@ -21,6 +21,8 @@ Spans = Sequence[tuple[int, int, int]]
 NORMAL_95 = 1.96
 # How late a counter is, is anything up to its period: 95 % of it in 95 % of cases.
 LATE_95 = 0.95
+# So many readings around a long gap may show a publication too early or too late.
+CLOSE_READINGS = 3
 # A step is looked at in this many parts, to see whether the meter saw them all.
 PHASES = 40
 # From this share of a step on that the meter, keeping time with it, never sees, the two are said to be locked.
@@ -67,7 +69,7 @@ def _of_intervals(near: Line, rail: RailRecord, window: Window, spans: Spans) ->
     edge_s, per_reading = float(gaps_s[0] + gaps_s[-1]), duration_s(window) / max(1, near.readings_in(window))
     if rail.method == "counter":
         late_s = max(rail.period_s, 0.0)
-        swing_w = _swing_w(_in_pairs(near))
+        swing_w = _swing_of_counter_w(near)
         seconds = min(max(float(gaps_s[0]), late_s) + max(float(gaps_s[-1]), late_s), 2 * per_reading)
         edges_j = LATE_95 * swing_w * max(seconds, 0.0)
         if rail.coverage < 1:
@@ -141,11 +143,24 @@ def _looks(times_ns: Floats, rail: RailRecord, spans: Spans) -> NDArray[np.float
     return np.asarray(before < np.maximum(width, 1 / PHASES)[:, None], dtype=np.float64)
 
 
-def _in_pairs(near: Line) -> Floats:
-    """The power of each two neighbouring intervals: a publication on the wrong side of a reading cancels in it."""
-    if len(near.time_ns) < 4:
-        return near.powers_w()
-    return (near.energy_j[2:] - near.energy_j[:-2]) / (near.time_ns[2:] - near.time_ns[:-2]) * NS_PER_S
+def _swing_of_counter_w(near: Line) -> float:
+    """The swing of the intervals, but not of those that a publication on the wrong side of a reading made.
+
+    It makes one interval half and the next one double, with a long gap close by. Far from such gaps the intervals
+    count, but for the greatest and the least. Close to them the two together do, which are right, and the median of three such, because with their
+    neighbours they are wrong but once; what was truly used is in two pairs.
+    """
+    import numpy as np
+
+    gaps_s, powers_w = near.gaps_s(), near.powers_w()
+    if len(gaps_s) < 4:
+        return _swing_w(powers_w)
+    is_long = gaps_s > 1.5 * np.median(gaps_s)
+    is_clean = np.convolve(is_long, np.ones(2 * CLOSE_READINGS + 1), mode="same") < 0.5
+    pairs_w = (near.energy_j[2:] - near.energy_j[:-2]) / (near.time_ns[2:] - near.time_ns[:-2]) * NS_PER_S
+    of_three_w = np.median(np.lib.stride_tricks.sliding_window_view(pairs_w, 3), axis=1)
+    clean_w = np.sort(powers_w[is_clean])[1:-1]
+    return max(_swing_w(clean_w), _swing_w(of_three_w))
 
 
 def _swing_w(powers_w: Floats) -> float:

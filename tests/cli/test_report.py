@@ -1,0 +1,109 @@
+"""`powerbench report`: the same figures from disk, however the run ended, and a sentence where there is no run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from powerbench.cli.app import main
+from powerbench.records import SCHEMA
+from tests.rundir import GOLDEN, NOBODY, a_record, rows_of, steps_lasting, write_run
+
+Screen = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def golden(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(GOLDEN / "schema-1", tmp_path / "golden"))
+
+
+def refused(capsys: Screen, path: Path) -> str:
+    """What is said of a path that cannot be reported."""
+    assert main(["report", str(path)]) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.count("\n") == 1
+    return told.err
+
+
+def test_a_run_is_shown_on_stdout_and_nothing_on_stderr(capsys: Screen, golden: Path) -> None:
+    assert main(["report", str(golden)]) == 0
+
+    told = capsys.readouterr()
+    assert told.err == ""
+    assert told.out.splitlines()[:6] == [
+        "sleep, 2.00 ms a step (the control)",
+        "cpu: AMD EPYC, Linux 6.18.44-fc-v595",
+        "",
+        "  Wall time    45.6 ms for 20 steps (228 ms for 100)",
+        "  Latency      2.28 ms a step on average, median 2.11 (P5 2.09 to P95 2.31)",
+        "  Peak memory  36.5 MB (the worker's resident memory)",
+    ]
+
+
+def test_as_json_a_run_is_an_object_and_several_are_a_list(capsys: Screen, golden: Path) -> None:
+    assert main(["report", str(golden), "--json"]) == 0
+    one = json.loads(capsys.readouterr().out)
+    assert main(["report", str(golden), str(golden), "--json"]) == 0
+    two = json.loads(capsys.readouterr().out)
+
+    assert (one["run"], one["steps"], one["wall_s"]) == (str(golden), 20, 0.045571348)
+    assert two == [one, one]
+
+
+def test_latest_is_followed_to_the_run(capsys: Screen, golden: Path) -> None:
+    link = golden.parent / "latest"
+    link.symlink_to("golden")
+
+    assert main(["report", str(link), "--json"]) == 0
+
+    assert json.loads(capsys.readouterr().out)["run"] == str(golden)
+
+
+def test_a_killed_run_is_shown_with_what_it_recorded(capsys: Screen, tmp_path: Path) -> None:
+    record = a_record(status="running", supervisor=NOBODY)
+    write_run(tmp_path / "killed", record, rows=rows_of(steps_lasting(10, 20, 30)))
+
+    assert main(["report", str(tmp_path / "killed"), "--json"]) == 0
+
+    told = json.loads(capsys.readouterr().out)
+    assert (told["status"], told["steps"], told["wall_s"]) == ("interrupted", 3, 0.06)
+
+
+def test_a_run_of_a_newer_version_is_refused_by_name(capsys: Screen, golden: Path) -> None:
+    record = golden / "run.json"
+    record.write_text(record.read_text().replace('"schema": 1', f'"schema": {SCHEMA + 1}'))
+
+    assert refused(capsys, golden) == (
+        f"powerbench: {golden} was written by a newer powerbench (schema {SCHEMA + 1}; this one reads up to {SCHEMA}). "
+        "Upgrade powerbench to read it.\n"
+    )
+
+
+def test_a_broken_record_is_refused(capsys: Screen, golden: Path) -> None:
+    record = golden / "run.json"
+    record.write_text(record.read_text()[:200])
+
+    assert refused(capsys, golden).startswith(f"powerbench: {record} is ")
+
+
+def test_a_folder_that_is_no_run_is_refused_with_the_remedy(capsys: Screen, tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "missing"):
+        assert refused(capsys, path) == (
+            f"powerbench: {path} is not a run: it holds no run.json. Name the folder that `powerbench run` printed.\n"
+        )
+
+
+def test_one_bad_run_among_good_ones_shows_none(capsys: Screen, golden: Path, tmp_path: Path) -> None:
+    assert main(["report", str(golden), str(tmp_path / "missing")]) == 1
+
+    assert capsys.readouterr().out == ""
+
+
+def test_without_a_run_it_is_wrong_usage(capsys: Screen) -> None:
+    assert main(["report"]) == 2
+
+    assert "Missing argument 'RUN...'" in capsys.readouterr().err

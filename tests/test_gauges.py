@@ -1,0 +1,79 @@
+"""The gauges say what the machine and its processes do, and nothing of a process that is gone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+import psutil
+
+from powerbench.gauges import MachineGauges, ProcessGauges
+from powerbench.records import Gauge
+
+OF_THE_MACHINE = {
+    "system.cpu_ratio",
+    "system.load_1min",
+    "system.memory_available_bytes",
+    "system.swap_used_bytes",
+    "cpu.clock_mhz",
+    # On macOS psutil counts pages of files too, so there it is not called swap.
+    *(f"system.{'page' if sys.platform == 'darwin' else 'swap'}_{way}_bytes" for way in ("in", "out")),
+}
+NOT_EVERYWHERE = {"system.cpu_ratio", "cpu.clock_mhz"}
+
+
+def by_name(gauges: list[Gauge]) -> dict[str, float | str]:
+    return {gauge.name: gauge.value for gauge in gauges}
+
+
+def test_the_machine_s_gauges_carry_the_moment_and_are_numbers() -> None:
+    before_ns = time.monotonic_ns()
+    gauges = MachineGauges().read()
+
+    assert OF_THE_MACHINE - NOT_EVERYWHERE <= by_name(gauges).keys() <= OF_THE_MACHINE
+    assert all(before_ns <= gauge.time_ns <= time.monotonic_ns() for gauge in gauges)
+    assert all(isinstance(gauge.value, int | float) for gauge in gauges)
+
+
+def test_the_busy_ratio_is_that_since_the_last_sample() -> None:
+    gauges = MachineGauges()
+    was = psutil.cpu_times()
+    while psutil.cpu_times() == was:  # until the kernel has counted a tick
+        pass
+
+    ratio = by_name(gauges.read())["system.cpu_ratio"]
+
+    assert isinstance(ratio, float)
+    assert 0 <= ratio <= 1
+
+
+def test_a_process_has_memory_page_ins_and_from_the_second_sample_on_busy_cores() -> None:
+    gauges = ProcessGauges(["worker0"], [os.getpid()])
+    rss = psutil.Process().memory_info().rss
+
+    first = by_name(gauges.read())
+    second = by_name(gauges.read())
+
+    assert first.keys() == {"worker0.rss_bytes", "worker0.page_ins"}
+    assert second.keys() == {"worker0.rss_bytes", "worker0.page_ins", "worker0.cpu_cores"}
+    memory = first["worker0.rss_bytes"]
+    assert isinstance(memory, int)
+    assert rss / 2 < memory < rss * 2
+
+
+def test_each_process_has_its_own_name() -> None:
+    gauges = ProcessGauges(["worker0", "worker1"], [os.getpid(), os.getppid()]).read()
+
+    assert {gauge.name.partition(".")[0] for gauge in gauges} == {"worker0", "worker1"}
+
+
+def test_a_process_that_has_ended_has_no_gauges() -> None:
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    gauges = ProcessGauges(["worker0"], [process.pid])
+    assert gauges.read()
+
+    process.communicate()
+    assert gauges.read() == []
+    assert ProcessGauges(["worker0"], [process.pid]).read() == []
