@@ -161,6 +161,8 @@ def checked(key: object, value: object, where: str, *, shown: str | None = None)
     except msgspec.ValidationError:
         kind = types.type_info(expected)
         wanted = _wanted(kind)
+        if shown is not None:  # an option cannot be given as null
+            wanted = wanted.removesuffix(", or null")
         close = get_close_matches(value, _choices(kind), n=1) if isinstance(value, str) else []
         hint = f"; did you mean {close[0]}?" if close else "."
         raise PowerbenchError(f"{where}{name} must be {wanted}, not {_written(value)}{hint}") from None

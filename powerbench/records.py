@@ -20,6 +20,7 @@ STAGES: tuple[Stage, ...] = get_args(Stage)
 # The upper ends are far beyond sense: they turn a slip of the keyboard, or .inf, into a sentence.
 Count = Annotated[int, Meta(ge=1, le=10_000_000, description="a whole number from 1 to 10,000,000")]
 CountOrZero = Annotated[int, Meta(ge=0, le=10_000_000, description="a whole number from 0 to 10,000,000")]
+Threads = Annotated[int, Meta(ge=1, le=1024, description="a whole number from 1 to 1,024")]
 Seconds = Annotated[float, Meta(ge=0, le=1e8, description="a number of seconds, 0 or more")]
 SomeSeconds = Annotated[float, Meta(gt=0, le=1e8, description="a number of seconds above 0")]
 Positive = Annotated[float, Meta(gt=0, le=1e8, description="a number above 0")]
@@ -54,7 +55,7 @@ class Cell(Struct, frozen=True, kw_only=True):
     max_seconds: SomeSeconds | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     attention: Literal["sdpa", "eager"] = "sdpa"
-    threads: Count | None = None
+    threads: Threads | None = None
     copy: Literal["async", "blocking", "resident"] | None = None
     sync_every: CountOrZero | None = None
     trace: bool = False

@@ -91,7 +91,7 @@ def as_published(line: Line, window: Window | None = None) -> Line:
         lag_ns = float(np.median((line.time_ns - moved)[max(start, end - NEIGHBOURS) : end]))
     if window is not None and len(moved) and line.time_ns[-1] >= window.end_ns:
         moved[-1] = max(float(moved[-1]), window.end_ns)
-    moved = np.maximum.accumulate(moved)
+    moved = np.maximum.accumulate(np.rint(moved))
     kept = np.concatenate([np.diff(moved) > 0, [True]])[: len(moved)]
     return Line(moved[kept], line.energy_j[kept])
 

@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-# A lump, a lost document, a late look: from this share on, an interval is as long as its meter's period.
-NEARLY_A_PERIOD = 0.9
-
 
 @dataclass(frozen=True)
 class Line:
@@ -66,44 +63,6 @@ class Line:
         last = int(np.searchsorted(self.time_ns, window.end_ns, side="left"))
         return replace(self, time_ns=self.time_ns[first : last + 1], energy_j=self.energy_j[first : last + 1])
 
-    def inside(self, window: Window) -> Line:
-        """The readings in the window, edges included."""
-        import numpy as np
-
-        first = int(np.searchsorted(self.time_ns, window.start_ns, side="left"))
-        last = int(np.searchsorted(self.time_ns, window.end_ns, side="right"))
-        return replace(self, time_ns=self.time_ns[first:last], energy_j=self.energy_j[first:last])
-
-    def silences(self, least_s: float) -> list[Window]:
-        """The stretches of `least_s` or longer in which the readings show no energy at all."""
-        import numpy as np
-
-        moves = np.flatnonzero(np.diff(self.energy_j) > 0)
-        if not len(self.time_ns):
-            return []
-        starts = self.time_ns[np.append(0, moves + 1)]
-        ends = self.time_ns[np.append(moves, len(self.time_ns) - 1)]
-        return [
-            Window(int(start), int(end))
-            for start, end in zip(starts, ends, strict=True)
-            if end - start >= least_s * NS_PER_S
-        ]
-
-    def until(self, end_ns: int) -> Line:
-        """The curve up to its last reading that is not after `end_ns`."""
-        import numpy as np
-
-        count = int(np.searchsorted(self.time_ns, end_ns, side="right"))
-        return replace(self, time_ns=self.time_ns[:count], energy_j=self.energy_j[:count])
-
-    def thinned(self, period_s: float) -> Line:
-        """Without the readings that follow another one in less than the meter's period."""
-        kept = [0] if len(self.time_ns) else []
-        for index in range(1, len(self.time_ns)):
-            if self.time_ns[index] - self.time_ns[kept[-1]] >= NEARLY_A_PERIOD * period_s * NS_PER_S:
-                kept.append(index)
-        return replace(self, time_ns=self.time_ns[kept], energy_j=self.energy_j[kept])
-
     def gaps_s(self) -> Floats:
         """Seconds between neighbouring readings."""
         import numpy as np
@@ -114,7 +73,7 @@ class Line:
         """The mean power between neighbouring readings."""
         import numpy as np
 
-        return np.diff(self.energy_j) / self.gaps_s()
+        return np.asarray(np.diff(self.energy_j) / self.gaps_s())
 
     def samples_w(self) -> Floats:
         """The samples of power that lie under a curve that was made of them by the trapezoid rule, one a reading.
@@ -128,7 +87,7 @@ class Line:
         sign = 1 - 2 * (np.arange(len(powers) + 1) % 2)
         row = sign * np.concatenate([[0.0], np.cumsum(-2 * sign[:-1] * powers)])
         swap = -float(np.mean(sign[1:] * np.diff(row))) / 2
-        return np.maximum(row + sign * swap, 0.0)
+        return np.asarray(np.maximum(row + sign * swap, 0.0))
 
 
 def duration_s(window: Window) -> float:

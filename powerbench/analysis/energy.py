@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import Struct
 
-from powerbench.analysis.counted import counted_rails, scope_in_words
 from powerbench.analysis.alignment import line_of
+from powerbench.analysis.counted import counted_rails, scope_in_words
 from powerbench.analysis.curves import Line, common, duration_s
-from powerbench.analysis.sampling import sampling_error
+from powerbench.analysis.sampling import Sampling, sampling_error
 from powerbench.records import EnergyCurve, RailRecord, RunRecord, StepTrace, Window
 from powerbench.units import counted as number_of
 from powerbench.units import duration, seconds_from_ns, significant
@@ -125,8 +125,10 @@ class _Measured:
         self.step_s = seconds_from_ns(spans[-1][1] - spans[0][0]) / self.steps
         self.total_j = sum(self.joules(name) or 0.0 for name in counted)
         self.readings = min(lines[name].readings_in(part) for name in counted)
-        self.idle_w = self._idle_w()
-        self.half_j = self._half_j(spans) if self.readings >= FEWEST_READINGS else math.inf
+        self.idle_w = self._rest_w(counted, record.windows.get("idle"))
+        errors = self._sampling(spans) if self.readings >= FEWEST_READINGS else [Sampling(math.inf)]
+        self.half_j = sum(error.half_j for error in errors)
+        self.unseen = max(error.unseen for error in errors)
 
     def joules(self, name: str) -> float | None:
         """A rail's joules in the part; None where its curve does not reach over it."""
@@ -146,6 +148,11 @@ class _Measured:
             return f"only {few} of the meter fell into the steps; measure {needed_s} s with --min-seconds"
         if self.total_j <= 0:
             return "the meter counted no energy at all while the steps ran, so it is not to be believed"
+        if self.half_j > WIDEST * self.total_j and self.unseen > 0:
+            return (
+                f"the steps keep time with the sensor, which never saw {self.unseen:.0%} of each; running longer does "
+                "not help, so change --batch-size or --sequence-length a little"
+            )
         if self.half_j > WIDEST * self.total_j:
             needed_s = math.ceil(lasted_s * self.half_j / (WIDEST * self.total_j))
             return (
@@ -186,25 +193,29 @@ class _Measured:
             mean_w=mean_w,
         )
 
-    def _half_j(self, spans: Sequence[tuple[int, int, int]]) -> float:
-        rails = self.record.rails
-        return sum(sampling_error(self.lines[name], rails[name], self.part, spans).half_j for name in self.counted)
+    def _sampling(self, spans: Sequence[tuple[int, int, int]]) -> list[Sampling]:
+        """Of each counted rail: their half-widths are added, as if all erred the same way."""
+        rails, idle = self.record.rails, self.record.windows.get("idle")
+        return [
+            sampling_error(self.lines[name], rails[name], self.part, spans, floor_w=self._rest_w([name], idle) or 0.0)
+            for name in self.counted
+        ]
 
     def _accuracy(self) -> float | None:
         """The worst published accuracy of the counted rails; None where one has none."""
         published = [self.record.rails[name].accuracy for name in self.counted]
         return None if None in published else max(accuracy for accuracy in published if accuracy is not None)
 
-    def _idle_w(self) -> float | None:
-        idle = self.record.windows.get("idle")
+    def _rest_w(self, names: Sequence[str], idle: Window | None) -> float | None:
+        """The power of these rails before the worker began; None where one of them was not metered then."""
         if idle is None:
             return None
         # The edges of the rest are not the loop's: the part of it that all curves cover is as good.
-        covered = [self.lines[name].covered(idle) for name in self.counted]
+        covered = [self.lines[name].covered(idle) for name in names]
         rest = common([it for it in covered if it is not None]) if None not in covered else None
         if rest is None:
             return None
-        used = [self.lines[name].energy_in(rest) for name in self.counted]
+        used = [self.lines[name].energy_in(rest) for name in names]
         return sum(joules for joules in used if joules is not None) / duration_s(rest)
 
     def _peak_w(self) -> float | None:

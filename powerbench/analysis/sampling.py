@@ -104,8 +104,8 @@ def _part_time(times_ns: Floats, powers_w: Floats, rail: RailRecord, window: Win
 
     Three terms. Looks at random moments: 1.96 standard deviations over the root of their number. Looks that saw one
     part of the steps more often than another: by how much that moves the mean. And a part that was never seen although
-    chance would have shown it, since the steps keep time with the sensor: there the power may be anything up to
-    1/coverage of what was seen, which just contains the worst error on record (-68.6 %, same source).
+    chance would have shown it, since the steps keep time with the sensor: there the power may lie above what was
+    seen by 1/coverage of it, which contains the worst error on record (-68.6 %, same source).
     """
     inside = (times_ns >= window.start_ns) & (times_ns <= window.end_ns)
     times_ns, powers_w = times_ns[inside], powers_w[inside]
@@ -122,7 +122,7 @@ def _part_time(times_ns: Floats, powers_w: Floats, rail: RailRecord, window: Win
     uneven_w = abs(float(by_phase_w.mean()) - mean_w)
     by_chance = (1 - float(looks.mean())) ** len(powers_w)
     unseen = max(0.0, 1 - float(seen.mean()) - by_chance)
-    hidden_w = unseen * mean_w * (1 / rail.coverage - 1)
+    hidden_w = unseen * mean_w / rail.coverage
     return Sampling((chance_w + uneven_w + hidden_w) * seconds, unseen if unseen > LOCKED else 0.0)
 
 
@@ -147,8 +147,8 @@ def _swing_of_counter_w(near: Line) -> float:
     """The swing of the intervals, but not of those that a publication on the wrong side of a reading made.
 
     It makes one interval half and the next one double, with a long gap close by. Far from such gaps the intervals
-    count, but for the greatest and the least. Close to them the two together do, which are right, and the median of three such, because with their
-    neighbours they are wrong but once; what was truly used is in two pairs.
+    count, but for the greatest and the least. Close to them the two together do, which are right, and the median of
+    three such, because with their neighbours they are wrong but once; what was truly used is in two pairs.
     """
     import numpy as np
 

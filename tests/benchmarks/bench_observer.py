@@ -27,7 +27,7 @@ def main() -> int:
     """Print the median ratio of neighbouring blocks; 1 if it is over the limit."""
     blocks = int(sys.argv[1]) if len(sys.argv) > 1 else 60
     with tempfile.TemporaryDirectory() as folder:
-        command = [Path(sys.executable).with_name("powerbench"), "run", "--trace", "--output", folder]
+        command = [str(Path(sys.executable).with_name("powerbench")), "run", "--trace", "--output", folder]
         cell = ["--model", "bert-tiny", "--mode", "inference", "--batch-size", "16", "--sequence-length", "128"]
         lasting = ["--min-seconds", str(2 * blocks * BLOCK_S + 5), "--device", "cpu"]
         supervisor = subprocess.Popen([*command, *cell, *lasting], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -384,3 +384,18 @@ def test_a_line_that_is_no_event_of_ours_is_passed_over(tmp_path: Path) -> None:
     rundir.events(0).write_text("{}\n")
 
     assert load_run(tmp_path).record.status == "complete"
+
+
+@pytest.mark.parametrize(
+    ("recompiled", "notes"),
+    [
+        (0, []),
+        (1, ["torch.compile made 1 graph more while the steps were timed; some steps hold that time."]),
+        (2, ["torch.compile made 2 graphs more while the steps were timed; some steps hold that time."]),
+    ],
+)
+def test_what_was_compiled_while_steps_were_timed_is_noted(tmp_path: Path, recompiled: int, notes: list[str]) -> None:
+    window = WINDOW | {"recompiled": recompiled}
+    write_run(tmp_path, a_running_record(), rows=rows_of(steps_lasting(10, 20)), events=[READY, window])
+
+    assert load_run(tmp_path).record.notes == notes
