@@ -23,6 +23,7 @@ import powerbench
 TELLING_VARIABLES = (
     *("PYTORCH_", "TORCH", "ATEN_", "CUDA_", "CUBLAS_", "CUDNN_", "NVIDIA_"),
     *("OMP_", "MKL_", "KMP_", "GOMP_", "OPENBLAS_", "VECLIB_", "DNNL_", "ONEDNN_"),
+    *("HIP_", "ROCR_", "HSA_", "MIOPEN_", "GPU_DEVICE_ORDINAL", "ZE_", "SYCL_", "ONEAPI_"),
     *("MALLOC_", "LD_PRELOAD", "DYLD_INSERT_LIBRARIES"),
 )
 SECRET_WORDS = ("TOKEN", "SECRET", "PASSWORD", "KEY")

@@ -70,7 +70,8 @@ class ProcessGauges:
         with process.oneshot():
             now = time.monotonic_ns()
             memory, times = process.memory_info(), process.cpu_times()
-        gauges = [Gauge(now, f"{name}.rss_bytes", memory.rss)]
+        # A process that is ending holds no memory any more: that is no reading of the run's.
+        gauges = [Gauge(now, f"{name}.rss_bytes", memory.rss)] if memory.rss else []
         page_ins = getattr(memory, "pageins", None) if sys.platform == "darwin" else _major_faults(process.pid)
         if page_ins is not None:
             gauges.append(Gauge(now, f"{name}.page_ins", page_ins))

@@ -102,7 +102,7 @@ def make_cell(
     try:
         settings |= {key: checked(key, value, "In --set, ") for key, value in (sets or {}).items()}
         for key, value in (options or {}).items():
-            settings[key] = checked(key, value, "", shown=f"--{key.replace('_', '-')}")
+            settings[key] = checked(key, _typed(value, TYPES[key]), "", shown=f"--{key.replace('_', '-')}")
     except PowerbenchError as error:
         raise UsageError(str(error)) from error
     limits = Limits(**{key.removeprefix("limits."): settings.pop(key) for key in list(settings) if "." in key})
@@ -207,6 +207,16 @@ class _StrictLoader(yaml.SafeLoader):
 
 def _parsed(text: str) -> Any:
     return yaml.load(text, Loader=_StrictLoader)  # a SafeLoader: it makes nothing but plain values
+
+
+def _typed(value: object, expected: Any) -> object:
+    """An option's text as the number that it is to be; several with commas between are a list."""
+    if not isinstance(value, str) or not {int, float} & {expected, *_members(expected)}:
+        return value
+    try:
+        return [_parsed(part) for part in value.split(",")] if "," in value else _parsed(value)
+    except (yaml.YAMLError, RecursionError):
+        return value
 
 
 def _number_if_float(value: object, expected: Any) -> object:

@@ -115,7 +115,7 @@ class WorkloadRecord(Struct, frozen=True, kw_only=True):
     `compile_s` is what torch.compile took before the warm-up, its first step included; None without it.
     """
 
-    samples_per_step: int
+    samples_per_step: int | None
     parameters: int | None = None
     flop_per_step: float | None = None
     compile_s: float | None = None

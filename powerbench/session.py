@@ -185,6 +185,10 @@ class Session:
             tail_s=2 * self._metering.slowest_period_s,
         )
 
+        if self._record.cell.require_power and not self._record.rails and self._stopped is None:
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in self._metering.unmetered.items())
+            self._stop(Ended("unavailable", f"energy is required, and no meter could be opened ({reasons})"))
+
     def _rest(self) -> None:
         seconds = self._record.cell.idle_seconds
         if self._record.rails and seconds and self._stopped is None:

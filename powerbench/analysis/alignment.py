@@ -21,7 +21,7 @@ NEIGHBOURS = 5
 FEW_READINGS = 8
 # How many phases and periods of publication are tried: in step with the readings, drifting against them, and around
 # the best, so much closer each time; and how far the periods lie from that of the readings, to each side.
-IN_STEP, DRIFTING, CLOSE = (400, 1), (40, 41), (15, 9)
+IN_STEP, DRIFTING, CLOSE = (200, 1), (32, 33), (12, 7)
 SPREAD = 0.005
 ZOOMS, ZOOM = 4, 5.0
 # The part of a period within which it is open whether a reading shows the new value already.

@@ -19,7 +19,11 @@ def counted_rails(record: RunRecord) -> list[str]:
     """
     own = _of_the_device(record)
     asked = () if record.cell.power in ("auto", "none") else [name.strip() for name in record.cell.power.split(",")]
-    wanted = {name: rail for name, rail in record.rails.items() if name in own or rail.source in asked}
+    wanted = {
+        name: rail
+        for name, rail in record.rails.items()
+        if name in own or (rail.source in asked and not _is_another_gpu(rail, record))
+    }
     return [name for name in wanted if not _is_counted_already(name, wanted)]
 
 
@@ -27,6 +31,12 @@ def scope_in_words(record: RunRecord, counted: list[str]) -> str:
     """What the headline covers: `SoC (cpu + gpu + ane)`, `gpu0`, `package-0 + dram-0`."""
     names = " + ".join(counted)
     return f"SoC ({names})" if all(record.rails[name].source in SOC_SOURCES for name in counted) else names
+
+
+def _is_another_gpu(rail: RailRecord, record: RunRecord) -> bool:
+    """Whether it is a GPU with an identifier, and the worker stepped on one with another."""
+    used = record.device.uuid if record.device else None
+    return used is not None and rail.uuid is not None and rail.uuid != used
 
 
 def _of_the_device(record: RunRecord) -> set[str]:

@@ -39,6 +39,11 @@ class Line:
         end_ns = min(window.end_ns, int(self.time_ns[-1]))
         return Window(start_ns, end_ns) if start_ns < end_ns else None
 
+    def between_readings(self, window: Window) -> Window | None:
+        """From the first to the last reading inside the window, or None where there are not two."""
+        inside = self.time_ns[(self.time_ns >= window.start_ns) & (self.time_ns <= window.end_ns)]
+        return Window(int(inside[0]), int(inside[-1])) if len(inside) >= 2 else None
+
     def energy_in(self, window: Window) -> float | None:
         """Joules from edge to edge, interpolated at both; None where the curve does not reach over the window."""
         if not self.covers(window):

@@ -80,7 +80,7 @@ def find_energy(record: RunRecord, steps: StepTrace, curves: Mapping[str, Energy
     part = common([it for it in covered if it is not None]) if None not in covered else None
     if part is None:
         return EnergyFindings(None, f"the meter gave nothing during the measured steps ({_lost(record, counted)})", [])
-    measured = _Measured(record, lines, counted, part, spans)
+    measured = _Measured(record, curves, lines, counted, part, spans)
     reason = measured.why_untrusted()
     notes = _notes(record, counted, measured, window)
     return (
@@ -115,12 +115,13 @@ class _Measured:
     def __init__(
         self,
         record: RunRecord,
+        curves: Mapping[str, EnergyCurve],
         lines: Mapping[str, Line],
         counted: list[str],
         part: Window,
         spans: Sequence[tuple[int, int, int]],
     ) -> None:
-        self.record, self.lines, self.counted, self.part = record, lines, counted, part
+        self.record, self.curves, self.lines, self.counted, self.part = record, curves, lines, counted, part
         self.steps = sum(count for _, _, count in spans)
         self.step_s = seconds_from_ns(spans[-1][1] - spans[0][0]) / self.steps
         self.total_j = sum(self.joules(name) or 0.0 for name in counted)
@@ -210,12 +211,14 @@ class _Measured:
         """The power of these rails before the worker began; None where one of them was not metered then."""
         if idle is None:
             return None
-        # The edges of the rest are not the loop's: the part of it that all curves cover is as good.
-        covered = [self.lines[name].covered(idle) for name in names]
-        rest = common([it for it in covered if it is not None]) if None not in covered else None
+        # Lines of their own: those of the steps have had readings moved. From reading to reading inside the rest, of
+        # which every part is as good: an interval across its end would let the worker's start in.
+        lines = [line_of(self.curves.get(name, EnergyCurve()), self.record.rails[name], window=idle) for name in names]
+        inside = [line.between_readings(idle) for line in lines]
+        rest = common([it for it in inside if it is not None]) if None not in inside else None
         if rest is None:
             return None
-        used = [self.lines[name].energy_in(rest) for name in names]
+        used = [line.energy_in(rest) for line in lines]
         return sum(joules for joules in used if joules is not None) / duration_s(rest)
 
     def _peak_w(self) -> float | None:

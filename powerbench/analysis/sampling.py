@@ -120,10 +120,24 @@ def _part_time(times_ns: Floats, powers_w: Floats, rail: RailRecord, window: Win
     seen = times_seen > 0
     by_phase_w = (looks.T @ powers_w)[seen] / times_seen[seen]
     uneven_w = abs(float(by_phase_w.mean()) - mean_w)
-    by_chance = (1 - float(looks.mean())) ** len(powers_w)
-    unseen = max(0.0, 1 - float(seen.mean()) - by_chance)
+    unseen = _never_seen(rail, window, spans)
     hidden_w = unseen * mean_w / rail.coverage
     return Sampling((chance_w + uneven_w + hidden_w) * seconds, unseen if unseen > LOCKED else 0.0)
+
+
+def _never_seen(rail: RailRecord, window: Window, spans: Spans) -> float:
+    """The share of a step that the sensor leaves out all along, beyond what chance would.
+
+    It looks by its own clock, each period, whenever it is asked for what it saw.
+    """
+    import numpy as np
+
+    times_ns = np.arange(window.start_ns, window.end_ns, rail.period_s * NS_PER_S)
+    looks = _looks(times_ns, rail, spans)
+    if looks is None:
+        return 0.0
+    by_chance = (1 - float(looks.mean())) ** len(times_ns)
+    return max(0.0, 1 - float((looks.sum(axis=0) > 0).mean()) - by_chance)
 
 
 def _looks(times_ns: Floats, rail: RailRecord, spans: Spans) -> NDArray[np.float64] | None:
@@ -147,20 +161,19 @@ def _swing_of_counter_w(near: Line) -> float:
     """The swing of the intervals, but not of those that a publication on the wrong side of a reading made.
 
     It makes one interval half and the next one double, with a long gap close by. Far from such gaps the intervals
-    count, but for the greatest and the least. Close to them the two together do, which are right, and the median of
-    three such, because with their neighbours they are wrong but once; what was truly used is in two pairs.
+    count. Close to them two together do, which are right, and the median of three such, because with their neighbours
+    they are wrong but once; what was truly used is in two pairs. Of either the few at both ends are left out.
     """
     import numpy as np
 
     gaps_s, powers_w = near.gaps_s(), near.powers_w()
-    if len(gaps_s) < 4:
+    if len(gaps_s) < 2 * CLOSE_READINGS + 2:  # too few to tell which are close to a long one
         return _swing_w(powers_w)
     is_long = gaps_s > 1.5 * np.median(gaps_s)
     is_clean = np.convolve(is_long, np.ones(2 * CLOSE_READINGS + 1), mode="same") < 0.5
     pairs_w = (near.energy_j[2:] - near.energy_j[:-2]) / (near.time_ns[2:] - near.time_ns[:-2]) * NS_PER_S
     of_three_w = np.median(np.lib.stride_tricks.sliding_window_view(pairs_w, 3), axis=1)
-    clean_w = np.sort(powers_w[is_clean])[1:-1]
-    return max(_swing_w(clean_w), _swing_w(of_three_w))
+    return max(_swing_w(np.sort(powers_w[is_clean])[1:-1]), _swing_w(np.sort(of_three_w)[2:-2]))
 
 
 def _swing_w(powers_w: Floats) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from statistics import median
 from typing import Any
 
@@ -15,6 +16,7 @@ from powerbench.units import NS_PER_MS, counted, duration, seconds_from_ns, sign
 TABLE_STEPS = 100
 TRACE_STEPS = 100
 SLOW_FIRST = 1.5
+FEWEST_SUBMITS = 3
 # Quartz oscillators agree to some ten parts in a million; a hundred times that is something else.
 NOTABLE_CLOCK_ERROR = 1e-3
 BUSY_LOAD_PER_CORE = 0.5
@@ -93,7 +95,7 @@ def summarize(
         energy=found.energy,
         energy_reason=found.reason,
         slowdown=None,
-        notes=[*record.notes, *found.notes, *notes(record, spans, tflop_per_s)],
+        notes=[*record.notes, *found.notes, *notes(record, spans, tflop_per_s), *unsynchronized(record, steps)],
     )
 
 
@@ -127,31 +129,52 @@ def submission_ms(record: RunRecord, steps: StepTrace) -> float | None:
     return sum(submit - start for start, submit, _ in waited) / len(waited) / NS_PER_MS
 
 
+def unsynchronized(record: RunRecord, steps: StepTrace) -> list[str]:
+    """What a script that never waits for the device would have printed, where the run was one (`sync_every` 0).
+
+    A timer with events sees every step all the same, and has edges: then there is nothing to say.
+    """
+    if record.cell.sync_every != 0 or len(steps.spans("step")) != 1:
+        return []
+    submits = [submit for stage, submit in zip(steps.stage, steps.submit_ns, strict=True) if stage == "step"]
+    if len(submits) < FEWEST_SUBMITS:
+        return []
+    first = (submits[0] - steps.start_ns[steps.stage.index("step")]) / NS_PER_MS
+    later = median(after - before for before, after in pairwise(submits)) / NS_PER_MS
+    return [
+        f"Unsynchronized: a script that never waits for the device sees {significant(first)} ms for the first step and "
+        f"{significant(later)} ms for later ones (median), which is when they were submitted and not what they took."
+    ]
+
+
 def notes(record: RunRecord, spans: Sequence[tuple[int, int, int]], tflop_per_s: float | None) -> list[str]:
     """What a reader must know to read the figures right."""
     found = [
-        _few_steps(record, spans),
+        _extrapolated(spans),
+        _few_for_a_trace(record, spans),
         _coarse_edges(record, spans),
         _too_short(record, spans),
         _slow_first(record, spans),
         _busy_machine(record),
         _on_battery(record),
         _two_clocks(record, spans),
-        _unsynchronized(record, spans),
         _impossible(record, tflop_per_s),
     ]
     return [note for note in found if note is not None]
 
 
-def _few_steps(record: RunRecord, spans: Sequence[tuple[int, int, int]]) -> str | None:
+def _extrapolated(spans: Sequence[tuple[int, int, int]]) -> str | None:
+    steps = sum(count for _, _, count in spans)
+    return f"The time for {TABLE_STEPS} steps is extrapolated from {steps}." if 0 < steps < TABLE_STEPS else None
+
+
+def _few_for_a_trace(record: RunRecord, spans: Sequence[tuple[int, int, int]]) -> str | None:
     steps = sum(count for _, _, count in spans)
     if record.cell.trace and steps < TRACE_STEPS:
         return (
             f"{counted(steps, 'step')} {'is' if steps == 1 else 'are'} few for a slowdown trace: "
             f"only large changes show. Measure {TRACE_STEPS} or more with --steps."
         )
-    if 0 < steps < TABLE_STEPS:
-        return f"The time for {TABLE_STEPS} steps is extrapolated from {steps}."
     return None
 
 
@@ -187,14 +210,18 @@ def _slow_first(record: RunRecord, spans: Sequence[tuple[int, int, int]]) -> str
     if not usual or each[0] < SLOW_FIRST * usual:
         return None
     remedy = "Add steps to --warmup" if record.cell.warmup else "Leave first steps out with --warmup"
-    return f"The first measured step took {significant(each[0] / usual)} times the median. {remedy} to keep it out."
+    first = "step" if spans[0][2] == 1 else f"block of {spans[0][2]} steps"
+    return f"The first measured {first} took {significant(each[0] / usual)} times the median. {remedy} to keep it out."
 
 
 def _busy_machine(record: RunRecord) -> str | None:
     load, cores = record.environment.get("load_1min"), record.environment.get("logical_cores")
     if load is None or not cores or load < BUSY_LOAD_PER_CORE * cores:
         return None
-    return f"The machine was busy before the run began (load {load:.1f} on {counted(cores, 'core')})."
+    return (
+        f"The machine was busy before the run began (load {load:.1f} on {counted(cores, 'core')}), "
+        "if only with the run before it."
+    )
 
 
 def _on_battery(record: RunRecord) -> str | None:
@@ -213,12 +240,6 @@ def _two_clocks(record: RunRecord, spans: Sequence[tuple[int, int, int]]) -> str
         f"The device's own events and the machine's clock differ by {abs(share):.2%} over the run "
         f"({significant(error_ns / NS_PER_MS)} ms): the times may be wrong by as much."
     )
-
-
-def _unsynchronized(record: RunRecord, spans: Sequence[tuple[int, int, int]]) -> str | None:
-    if record.cell.sync_every != 0 or len(spans) != 1 or spans[0][2] == 1:
-        return None
-    return "Submit times are those of an unsynchronized script (--sync-every 0): they are not what a step took."
 
 
 def _impossible(record: RunRecord, tflop_per_s: float | None) -> str | None:

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
 def build_app() -> typer.Typer:
     """The application with every command."""
     app = typer.Typer(
-        help="Say what a step of BERT costs on this machine, in seconds, and whether it stays the same.",
+        help="Say what a step of BERT costs on this machine, in seconds and in joules.",
         epilog="Begin with: powerbench run quick",
         no_args_is_help=True,
         add_completion=False,

@@ -35,10 +35,10 @@ Mode = Annotated[
     str | None, typer.Option("--mode", metavar="MODE", help="training or inference.", rich_help_panel=WHAT)
 ]
 BatchSize = Annotated[
-    int | None, typer.Option("--batch-size", metavar="N", help="Samples a step.", rich_help_panel=WHAT)
+    str | None, typer.Option("--batch-size", metavar="N", help="Samples a step.", rich_help_panel=WHAT)
 ]
 SequenceLength = Annotated[
-    int | None, typer.Option("--sequence-length", metavar="N", help="Tokens a sample.", rich_help_panel=WHAT)
+    str | None, typer.Option("--sequence-length", metavar="N", help="Tokens a sample.", rich_help_panel=WHAT)
 ]
 Dtype = Annotated[
     str | None,
@@ -48,23 +48,23 @@ Attention = Annotated[
     str | None, typer.Option("--attention", metavar="KIND", help="sdpa or eager.", rich_help_panel=WHAT)
 ]
 Steps = Annotated[
-    int | None, typer.Option("--steps", metavar="N", help="Measured steps, at least.", rich_help_panel=HOW)
+    str | None, typer.Option("--steps", metavar="N", help="Measured steps, at least.", rich_help_panel=HOW)
 ]
 Warmup = Annotated[
-    int | None, typer.Option("--warmup", metavar="N", help="Steps before the measured ones.", rich_help_panel=HOW)
+    str | None, typer.Option("--warmup", metavar="N", help="Steps before the measured ones.", rich_help_panel=HOW)
 ]
 MinSeconds = Annotated[
-    float | None,
+    str | None,
     typer.Option(
         "--min-seconds", metavar="S", help="Go on for at least so long (10 with a meter).", rich_help_panel=HOW
     ),
 ]
 MaxSeconds = Annotated[
-    float | None,
+    str | None,
     typer.Option("--max-seconds", metavar="S", help="End the run after so long, finished or not.", rich_help_panel=HOW),
 ]
 Threads = Annotated[
-    int | None, typer.Option("--threads", metavar="N", help="torch's threads on the cpu.", rich_help_panel=HOW)
+    str | None, typer.Option("--threads", metavar="N", help="torch's threads on the cpu.", rich_help_panel=HOW)
 ]
 Copy = Annotated[
     str | None,
@@ -73,7 +73,7 @@ Copy = Annotated[
     ),
 ]
 SyncEvery = Annotated[
-    int | None,
+    str | None,
     typer.Option(
         "--sync-every", metavar="K", help="Wait for the device at each K-th step; 0: at both ends.", rich_help_panel=HOW
     ),
@@ -96,7 +96,7 @@ Power = Annotated[
     ),
 ]
 Idle = Annotated[
-    float | None,
+    str | None,
     typer.Option(
         "--idle",
         metavar="S",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from powerbench.devices.timers import InstantTimer
@@ -64,6 +66,16 @@ class Cpu:
         return {}
 
     def peak_memory(self) -> tuple[int | None, str]:
-        """Peak resident memory of this process, in bytes (getrusage counts kilobytes on Linux, bytes on macOS)."""
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024, "the worker's resident memory"
+        """Peak resident memory of this process, in bytes."""
+        return peak_resident_bytes(), "the worker's resident memory"
+
+
+def peak_resident_bytes() -> int | None:
+    """The most memory that this process has held; None where the system does not tell.
+
+    On Linux not from getrusage, whose figure a process inherits from the one that started it (man 2 getrusage).
+    """
+    if sys.platform == "darwin":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes, there
+    peak = re.search(r"^VmHWM:\s+(\d+) kB$", Path("/proc/self/status").read_text("utf-8"), re.MULTILINE)
+    return None if peak is None else int(peak[1]) * 1024

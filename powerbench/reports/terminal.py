@@ -13,11 +13,14 @@ from powerbench.units import byte_size, counted, duration, significant
 
 WIDTH = 78
 LABEL_WIDTH = 13
+# Of fewer steps the 5th and the 95th percentile are hardly more than the extremes.
+FEW_FOR_PERCENTILES = 20
 
 
 def as_terminal(runs: Sequence[Run]) -> str:
-    """The runs one below the other, as plain text."""
-    return "\n\n".join("\n".join(describe(run)) for run in runs)
+    """The runs one below the other, as plain text; several each under its name."""
+    titled = len(runs) > 1
+    return "\n\n".join("\n".join([*([f"{run.path}:"] if titled else []), *describe(run)]) for run in runs)
 
 
 def describe(run: Run) -> list[str]:
@@ -75,7 +78,7 @@ def figures(summary: Summary, run: Run) -> Iterable[tuple[str, str]]:
         yield "Wall time", "no step was measured to its end"
     else:
         yield "Wall time", _wall(summary.steps, summary.wall_s, summary.wall_s_100_steps)
-        yield "Latency", _latency(summary.latency_ms)
+        yield "Latency", _latency(summary.latency_ms, summary.steps)
     submission = submission_ms(record, run.steps[0])
     if submission is not None and summary.latency_ms is not None:
         share = submission / summary.latency_ms.mean
@@ -139,10 +142,11 @@ def _power(energy: Energy) -> str:
     return f"{text}, {significant(energy.idle_w)} W at rest: {significant(energy.net_j_per_step)} J a step above that"
 
 
-def _latency(latency: Latency) -> str:
+def _latency(latency: Latency, steps: int) -> str:
     mean = f"{significant(latency.mean)} ms a step on average"
     if latency.median is None or latency.p5 is None or latency.p95 is None:
         return mean
-    return (
-        f"{mean}, median {significant(latency.median)} (P5 {significant(latency.p5)} to P95 {significant(latency.p95)})"
-    )
+    middle = f"{mean}, median {significant(latency.median)}"
+    if steps < FEW_FOR_PERCENTILES and latency.min is not None and latency.max is not None:
+        return f"{middle} (all from {significant(latency.min)} to {significant(latency.max)})"
+    return f"{middle} (P5 {significant(latency.p5)} to P95 {significant(latency.p95)})"

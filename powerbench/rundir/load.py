@@ -93,7 +93,8 @@ def read_record(rundir: RunDir) -> RunRecord:
         data = rundir.record.read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
         raise PowerbenchError(
-            f"{rundir.path} is not a run: it holds no run.json. Name the folder that `powerbench run` printed."
+            f"{rundir.path} is not a run: it holds no run.json. Name the folder that `powerbench run` printed, "
+            "or runs/latest."
         ) from error
     except OSError as error:
         raise PowerbenchError(f"Cannot read {rundir.record}: {error.strerror}; see to its permissions.") from error

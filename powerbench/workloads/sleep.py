@@ -30,4 +30,4 @@ class Sleep:
         def step(index: int, /) -> None:
             time.sleep(seconds)
 
-        return step, WorkloadRecord(samples_per_step=cell.batch_size)
+        return step, WorkloadRecord(samples_per_step=None)

@@ -85,7 +85,6 @@ class TestOnCuda:
     def test_an_unknown_identifier_is_not_that_of_a_rail_without_one(self) -> None:
         assert counted({"gpu0": rail("nvml", "gpu")}, device="cuda", uuid=None) == []
 
-    @pytest.mark.xfail(reason="a source asked for by name counts GPUs that no rank used", strict=True)
     def test_nvml_asked_for_by_name_still_counts_only_the_gpu_of_the_worker(self) -> None:
         assert counted(gpus("GPU-a", "GPU-idle"), device="cuda", uuid="GPU-a", power="nvml") == ["gpu0"]
 

@@ -179,7 +179,8 @@ class TestNotes:
     @pytest.mark.parametrize(("steps", "has"), [(1, "1 step is"), (99, "99 steps are")])
     def test_say_that_a_trace_is_short(self, steps: int, has: str) -> None:
         assert self.notes(*[20] * steps, cell=a_cell(trace=True)) == [
-            f"{has} few for a slowdown trace: only large changes show. Measure 100 or more with --steps."
+            f"The time for 100 steps is extrapolated from {steps}.",
+            f"{has} few for a slowdown trace: only large changes show. Measure 100 or more with --steps.",
         ]
 
     def test_say_nothing_of_a_trace_that_is_long_enough(self) -> None:
@@ -222,7 +223,9 @@ class TestNotes:
     def test_say_that_the_machine_was_busy(self) -> None:
         busy = {"load_1min": 1.0, "logical_cores": 2}
 
-        assert self.notes(environment=busy) == ["The machine was busy before the run began (load 1.0 on 2 cores)."]
+        assert self.notes(environment=busy) == [
+            "The machine was busy before the run began (load 1.0 on 2 cores), if only with the run before it."
+        ]
         assert self.notes(environment=busy | {"load_1min": 0.9}) == []
         assert self.notes(environment={}) == []
 

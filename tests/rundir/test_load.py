@@ -301,11 +301,15 @@ def test_the_measured_steps_are_known_once_the_worker_has_said_them() -> None:
 
 def no_folder(folder: Path) -> str:
     folder.rmdir()
-    return f"{folder} is not a run: it holds no run.json. Name the folder that `powerbench run` printed."
+    return (
+        f"{folder} is not a run: it holds no run.json. Name the folder that `powerbench run` printed, or runs/latest."
+    )
 
 
 def an_empty_folder(folder: Path) -> str:
-    return f"{folder} is not a run: it holds no run.json. Name the folder that `powerbench run` printed."
+    return (
+        f"{folder} is not a run: it holds no run.json. Name the folder that `powerbench run` printed, or runs/latest."
+    )
 
 
 def a_folder_for_a_record(folder: Path) -> str:

@@ -35,7 +35,7 @@ class TestEachWorkload:
         step, what = WORKLOADS[name].build(CELLS[name], DEVICES["cpu"])
 
         assert [step(index) for index in range(3)] == [None, None, None]  # type: ignore[func-returns-value]
-        assert what.samples_per_step == 2
+        assert what.samples_per_step in (2, None)
         assert what.flop_per_step is None or what.flop_per_step > 0
 
 
