@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import pytest
 
 from powerbench.devices import DEVICES
 from powerbench.records import Cell
@@ -21,10 +20,7 @@ CPU = DEVICES["cpu"]
 TINY = ("--model", "bert-tiny", "--batch-size", "2", "--sequence-length", "16", "--steps", "6", "--warmup", "2")
 
 
-Measured = tuple[Run, dict[str, Any]]
-
-
-def measured(folder: Path, *arguments: str, **options: Any) -> Measured:
+def measured(folder: Path, *arguments: str, **options: Any) -> tuple[Run, dict[str, Any]]:
     """A run of bert-tiny with these arguments, as it lies on disk, and what `--json` printed."""
     done = powerbench("run", *TINY, *arguments, "--json", "--output", folder, **options)
     assert done.status == 0, done.stderr
@@ -43,71 +39,44 @@ def steps_ms(run: Run) -> list[float]:
     return [(end - start) / 1e6 for start, end, _ in run.steps[0].spans("step")]
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Measured:
-    """Three batches a step in float16 on one thread; torch is slow to start, so it is all in one run."""
-    return measured(
-        tmp_path_factory.mktemp("trained"), "--dtype", "float16", "--threads", "1", "--set", "accumulation=3"
-    )
-
-
-@pytest.fixture(scope="module")
-def inferred(tmp_path_factory: pytest.TempPathFactory) -> Measured:
-    """Compiled, in bfloat16 and with eager attention: of the smallest size, since compiling takes half a minute."""
-    folder = tmp_path_factory.mktemp("inferred")
-    fresh = {"TORCHINDUCTOR_CACHE_DIR": str(folder / "cache")}  # else a second run of this test compiles nothing
+def test_compiling_is_told_apart_and_in_no_step_and_attention_where_it_is_not_the_usual(tmp_path: Path) -> None:
+    """Of the smallest size and in float32: compiling takes half a minute, and in bfloat16 twice that."""
+    fresh = {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}  # else a second run of this test compiles nothing
     smallest = ("--batch-size", "1", "--sequence-length", "8", "--mode", "inference")
-    options = (*smallest, "--dtype", "bfloat16", "--attention", "eager", "--compile")
-    return measured(folder / "runs", *options, env=fresh)
 
+    run, _ = measured(tmp_path / "runs", *smallest, "--attention", "eager", "--compile", env=fresh)
 
-def test_float16_trains_on_one_thread_and_both_are_recorded(trained: Measured) -> None:
-    run, summary = trained
-
-    assert run.record.cell.dtype == summary["dtype"] == "float16"
-    assert run.record.cell.threads == run.record.environment["threads"] == 1
-    assert ", 1 thread, " in as_terminal([run]).splitlines()[1]
-
-
-def test_attention_is_sdpa_unless_asked(trained: Measured, inferred: Measured) -> None:
-    assert (trained[0].record.cell.attention, inferred[0].record.cell.attention) == ("sdpa", "eager")
-
-
-def test_bfloat16_is_recorded(inferred: Measured) -> None:
-    run, summary = inferred
-
-    assert run.record.cell.dtype == summary["dtype"] == "bfloat16"
-
-
-def test_compiling_is_told_apart_and_in_no_step(inferred: Measured) -> None:
-    run, _ = inferred
-
-    work = run.record.workload
+    cell, work = run.record.cell, run.record.workload
+    assert (cell.compile, cell.attention) == (True, "eager")
     assert work is not None
-    assert run.record.cell.compile
     assert work.compile_s is not None
     assert work.compile_s > 1
     assert max(steps_ms(run)) < work.compile_s * 1000 / 5
     assert run.steps[0].start_ns[0] - run.record.clock.start_monotonic_ns > work.compile_s * 1e9
+    assert headline(run) == "bert-tiny, inference, batch 1 x sequence 8, float32, eager attention, compiled"
     text = as_terminal([run])
-    assert headline(run) == "bert-tiny, inference, batch 1 x sequence 8, bfloat16, eager attention, compiled"
     assert "\n  Compiling    " in text
     assert ", before the warm-up\n" in text
 
 
+def test_float16_on_one_thread_and_all_batches_of_a_step_are_recorded_and_told(tmp_path: Path) -> None:
+    run, summary = measured(tmp_path, "--dtype", "float16", "--threads", "1", "--set", "accumulation=3")
+
+    cell, work = run.record.cell, run.record.workload
+    assert cell.dtype == summary["dtype"] == "float16"
+    assert cell.threads == run.record.environment["threads"] == 1
+    assert cell.attention == "sdpa"  # unless asked
+    assert ", 1 thread, " in as_terminal([run]).splitlines()[1]
+    assert work is not None
+    assert work.samples_per_step == 6
+    assert work.flop_per_step == 6 * flop_per_sample(SIZES["bert-tiny"], Cell(mode="training", sequence_length=16))
+    assert summary["batch_size"] == 2
+    assert math.isclose(summary["samples_per_s"], 6 * 6 / summary["wall_s"])
+    assert math.isclose(summary["tflop_per_s"], 6 * work.flop_per_step / 1e12 / summary["wall_s"])
+    assert headline(run) == "bert-tiny, training, batch 2 x sequence 16, float16, 3 batches a step"
+
+
 class TestAccumulation:
-    def test_counts_all_its_batches_in_a_step(self, trained: Measured) -> None:
-        run, summary = trained
-
-        work = run.record.workload
-        assert work is not None
-        assert work.samples_per_step == 6
-        assert work.flop_per_step == 6 * flop_per_sample(SIZES["bert-tiny"], Cell(mode="training", sequence_length=16))
-        assert summary["batch_size"] == 2
-        assert math.isclose(summary["samples_per_s"], 6 * 6 / summary["wall_s"])
-        assert math.isclose(summary["tflop_per_s"], 6 * work.flop_per_step / 1e12 / summary["wall_s"])
-        assert headline(run) == "bert-tiny, training, batch 2 x sequence 16, float16, 3 batches a step"
-
     def test_gives_the_gradients_of_one_batch_of_all_its_samples(self) -> None:
         import torch
 

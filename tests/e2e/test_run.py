@@ -82,8 +82,7 @@ def agrees_with_its_files(summary: dict[str, Any], run: Path) -> None:
         },
         rel=1e-9,
     )
-    samples = record["workload"]["samples_per_step"] * len(measured)
-    assert summary["samples_per_s"] == pytest.approx(samples * NS / wall_ns, rel=1e-12)
+    assert (record["workload"]["samples_per_step"], summary["samples_per_s"]) == (None, None)  # of a sleep, none
     assert summary["peak_memory_bytes"] == record["peak_memory_bytes"]
     assert record["windows"]["measured"] == {"start_ns": measured[0].start_ns, "end_ns": edge(measured[-1])}
 
@@ -140,7 +139,7 @@ class TestBert:
         for name in ("torch", "random", "numpy", "transformers", "psutil", "powerbench", "statistics"):
             (folder / f"{name}.py").write_text('raise SystemExit("imported from the current folder")\n')
         cell = ["--model", "bert-tiny", "--mode", "training", "--batch-size", "4", "--sequence-length", "32"]
-        settings = ["--steps", "60", "--min-seconds", "2", "--threads", "1", "--json"]
+        settings = ["--steps", "60", "--min-seconds", "2", "--threads", "1", "--dtype", "bfloat16", "--json"]
 
         process = start("run", *cell, *settings, command=INSTALLED, cwd=folder)
         run = stepping_in(folder / "runs")
@@ -155,6 +154,7 @@ class TestBert:
         assert summary["run"] == str(run.relative_to(folder))
         assert summary["steps"] >= 60
         assert summary["wall_s"] >= 2
+        assert summary["dtype"] == "bfloat16"
         assert 0 < rss_bytes < 60e6
         assert not [name for name in loaded if "torch" in name]
         record = record_of(run)

@@ -265,7 +265,7 @@ class Recording:
     def _document_notes(self) -> Iterable[str]:
         if self._unreadable:
             missed = seconds_from_ns(self._anchor.missed_ns)
-            missing = "none came after them" if self._missed else f"the energy of {missed:.1f} s is missing"
+            missing = "no readable one came after" if self._missed else f"the energy of {missed:.1f} s is missing"
             yield f"{counted(self._unreadable, 'document')} of powermetrics could not be read: {missing}."
         if self.windows and self._anchor.drift_ns > DRIFT_NS:
             yield (
