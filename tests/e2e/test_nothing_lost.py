@@ -74,9 +74,9 @@ class Killed(NamedTuple):
 
 
 class TestKilledWithTheSleeper:
-    """Twenty runs of short steps, each killed at a moment of its own, on its way up or while it steps."""
+    """Fifty runs of short steps, each killed at a moment of its own, on its way up or while it steps."""
 
-    @pytest.mark.parametrize("seed", range(2))
+    @pytest.mark.parametrize("seed", range(5))
     def test_what_was_measured_is_there_and_nobody_is_left(self, folder: Path, seed: int) -> None:
         random_moment = random.Random(seed)
         ways = [killed_early, killed_supervisor, killed_worker, killed_stepping_supervisor, killed_stepping_worker] * 2
