@@ -40,6 +40,9 @@ ACCURACY_SOURCE = "neither Intel (SDM volume 3B, RAPL interfaces) nor AMD states
 HIGH_POWER_W = 1_000.0
 ABSURD_POWER_W = 10_000.0
 
+# A package always draws something, and its counter moves each millisecond.
+STALL_S = 2.0
+
 UJ_PER_J = 1e6
 
 
@@ -156,6 +159,14 @@ def zone_name(path: Path) -> str | None:
         return None
 
 
+class Stalled(Exception):
+    """A package's counter stood still for longer than a package can do without energy."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+
 class ZoneCounter:
     """A zone's counter, held open: permission is asked for once, when it is opened. Raises OSError, ValueError."""
 
@@ -163,6 +174,8 @@ class ZoneCounter:
         self.zone = zone
         self.maximum_uj = read_maximum_uj(zone.path)
         self.power_w: float | None = None
+        self.moved_ns: int | None = None
+        """When it was last seen to have moved, or first looked at."""
         self._counter = Counter(self.maximum_uj)
         self._last: tuple[int, int] | None = None
         self._file = os.open(zone.path / "energy_uj", os.O_RDONLY | os.O_CLOEXEC)
@@ -180,12 +193,15 @@ class ZoneCounter:
         value_uj, now_ns = self._value_uj(), clock_ns()
         if self._last is None:
             self._last = now_ns, self._counter.add(value_uj)
+            self.moved_ns = now_ns
             return now_ns, 0.0
         then_ns, before_uj = self._last
         past_s = seconds_from_ns(now_ns - then_ns)
         total_uj = self._counter.add(value_uj, at_most=ABSURD_POWER_W * past_s * UJ_PER_J)
         self.power_w = (total_uj - before_uj) / UJ_PER_J / past_s if past_s > 0 else self.power_w
         self._last = now_ns, total_uj
+        if total_uj > before_uj:
+            self.moved_ns = now_ns
         return now_ns, total_uj / UJ_PER_J
 
     def close(self) -> None:
@@ -249,13 +265,19 @@ class RaplMeter(PolledMeter):
             except (OSError, ValueError, WentBack) as error:
                 self._drop(counter, error)
                 continue
+            still_s = seconds_from_ns(now_ns - (counter.moved_ns or now_ns))
+            if counter.zone.part == "package" and still_s > 0:
+                # No reading, so that the curve ends where it last rose, or goes on straight if it caught up.
+                if still_s > STALL_S:
+                    self._drop(counter, Stalled(still_s))
+                continue
             if counter.zone.rail is not None:
                 given.append(Reading(now_ns, counter.zone.rail, energy_j))
             elif counter.power_w is not None:
                 given.append(Gauge(now_ns, counter.zone.gauge, counter.power_w))
         return given
 
-    def _drop(self, counter: ZoneCounter, error: OSError | ValueError | WentBack) -> None:
+    def _drop(self, counter: ZoneCounter, error: OSError | ValueError | WentBack | Stalled) -> None:
         self._counters.remove(counter)
         counter.close()
         if counter.zone.rail is not None:
@@ -281,8 +303,10 @@ def describe(part: Literal["package", "dram"], period_s: float) -> RailRecord:
     )
 
 
-def why_lost(error: OSError | ValueError | WentBack) -> str:
+def why_lost(error: OSError | ValueError | WentBack | Stalled) -> str:
     """The end of a curve in words."""
+    if isinstance(error, Stalled):
+        return f"it stalled: its counter did not move for {error.seconds:.1f} s"
     if isinstance(error, OSError):
         return f"its counter cannot be read any more ({error.strerror})"
     if isinstance(error, WentBack):

@@ -168,9 +168,9 @@ class TestWraps:
         meter = machine.open()
         meter.read()
         (path / "energy_uj").write_text("10")
-        machine.now_ns += S
+        machine.draw({"intel-rapl:1": 3.0}, seconds=1)
 
-        assert joules(meter.read()) == {"package-1": 0.0}
+        assert joules(meter.read()) == {"package-1": 3.0}
         assert meter.rails()["package-0"].lost == (
             "its counter in µJ went back from 5,000 to 10, and that was no wrap: it was reset, as by a suspend"
         )
@@ -215,10 +215,33 @@ class TestLoss:
         meter = server.open()
         meter.read()
         (server.folder / "intel-rapl:1/energy_uj").write_text("")
-        server.now_ns += S
+        server.draw({"intel-rapl:0": 1.0}, seconds=1)
 
         assert set(joules(meter.read())) == {"package-0", "dram-0", "dram-1"}
         assert str(meter.rails()["package-1"].lost).startswith("its counter gave no number")
+
+    def test_a_package_that_stands_still_for_long_ends_where_it_last_rose(self, server: Machine) -> None:
+        meter = server.open()
+        meter.read()
+        rail_readings = []
+        for _ in range(25):
+            server.draw({"intel-rapl:1": 5.0}, seconds=0.1)
+            rail_readings.append(joules(meter.read()).get("package-0"))
+
+        assert set(rail_readings) == {None}  # none that would count as no energy
+        assert meter.rails()["package-0"].lost == "it stalled: its counter did not move for 2.1 s"
+        assert meter.rails()["package-1"].lost is None
+
+    def test_one_that_catches_up_in_time_has_lost_nothing(self, server: Machine) -> None:
+        meter = server.open()
+        meter.read()
+        for _ in range(15):
+            server.draw({"intel-rapl:1": 5.0}, seconds=0.1)
+            assert "package-0" not in joules(meter.read())
+        server.draw({"intel-rapl:0": 160.0, "intel-rapl:1": 5.0}, seconds=0.1)
+
+        assert joules(meter.read())["package-0"] == 16.0
+        assert meter.rails()["package-0"].lost is None
 
     def test_files_are_let_go_of_once(self, server: Machine) -> None:
         before = len(list(Path("/dev/fd").iterdir()))
