@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from powerbench.calibration import Calibration, calibrate
 from powerbench.devices import DEVICES
-from powerbench.environment import describe_environment
+from powerbench.environment import SLOW_MODES, describe_environment
 from powerbench.errors import MeterLost
 from powerbench.power import SOURCES, Source
 from powerbench.probe import Probe, probe
@@ -19,7 +19,6 @@ from powerbench.units import byte_size, counted, significant
 METER_PERIOD_S = 0.1
 BUSY_LOAD_PER_CORE = 0.25
 LITTLE_MEMORY = 0.25
-SLOW_MODES = ("low power", "low-power", "quiet", "cool")  # not powersave, which is intel_pstate's normal governor
 
 
 class Check(Struct, frozen=True, kw_only=True):

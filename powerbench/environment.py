@@ -31,6 +31,8 @@ POWER_MODE_FILES = (
     "/sys/firmware/acpi/platform_profile",
     "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor",
 )
+# Not powersave, which is the usual governor of intel_pstate.
+SLOW_MODES = ("low power", "low-power", "quiet", "cool")
 PACKAGES = ("transformers", "numpy", "datasets")
 
 
@@ -56,6 +58,7 @@ def describe_environment() -> dict[str, Any]:
         "load_1min": os.getloadavg()[0],
         "on_battery": on_battery(),
         "power_mode": power_mode(),
+        "virtual_machine": is_virtual_machine(),
         "variables": telling_variables(os.environ),
     }
 
@@ -153,6 +156,19 @@ def power_mode() -> str | None:
         except OSError:
             continue
     return None
+
+
+def is_virtual_machine(cpuinfo: str = "/proc/cpuinfo") -> bool | None:
+    """Whether a hypervisor runs this system; None where it does not tell (Linux on anything but x86)."""
+    if sys.platform == "darwin":
+        flag = _sysctl("kern.hv_vmm_present")
+        return None if flag is None else flag == "1"
+    try:
+        text = Path(cpuinfo).read_text("utf-8", errors="replace")
+    except OSError:
+        return None
+    flags = re.search(r"^flags\s*:(.*)$", text, re.MULTILINE)
+    return None if flags is None else "hypervisor" in flags[1].split()
 
 
 def suspended_ns() -> int | None:

@@ -15,6 +15,7 @@ import powerbench
 from powerbench.environment import (
     boot_id,
     describe_environment,
+    is_virtual_machine,
     on_battery,
     package_version,
     processor_name,
@@ -95,6 +96,18 @@ def test_linux_tells_its_boot_its_cores_and_its_processor() -> None:
 
 def test_a_battery_is_used_or_not_or_not_known() -> None:
     assert on_battery() in (True, False, None)
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "answer"),
+    [("flags\t\t: fpu hypervisor lm\n", True), ("flags\t\t: fpu lm\n", False), ("Features\t: fp asimd\n", None)],
+)
+def test_a_virtual_machine_is_told_by_its_processor_s_flags(tmp_path: Path, cpuinfo: str, answer: bool | None) -> None:
+    if sys.platform != "linux":
+        pytest.skip("a file of Linux")
+    (tmp_path / "cpuinfo").write_text(cpuinfo)
+
+    assert is_virtual_machine(str(tmp_path / "cpuinfo")) is answer
 
 
 def test_time_asleep_grows_by_nothing_while_we_are_awake() -> None:

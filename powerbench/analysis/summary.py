@@ -10,6 +10,7 @@ from typing import Any
 from msgspec import Struct
 
 from powerbench.analysis.energy import Energy, find_energy
+from powerbench.environment import SLOW_MODES
 from powerbench.records import EnergyCurve, RunRecord, Status, StepTrace
 from powerbench.units import NS_PER_MS, counted, duration, seconds_from_ns, significant
 
@@ -157,6 +158,8 @@ def notes(record: RunRecord, spans: Sequence[tuple[int, int, int]], tflop_per_s:
         _slow_first(record, spans),
         _busy_machine(record),
         _on_battery(record),
+        _slow_mode(record),
+        _virtual(record),
         _two_clocks(record, spans),
         _impossible(record, tflop_per_s),
     ]
@@ -226,6 +229,17 @@ def _busy_machine(record: RunRecord) -> str | None:
 
 def _on_battery(record: RunRecord) -> str | None:
     return "The machine ran on its battery, which may slow it down." if record.environment.get("on_battery") else None
+
+
+def _slow_mode(record: RunRecord) -> str | None:
+    mode = record.environment.get("power_mode")
+    return f"The machine ran in its {mode} mode, which slows it down." if mode in SLOW_MODES else None
+
+
+def _virtual(record: RunRecord) -> str | None:
+    if not record.environment.get("virtual_machine"):
+        return None
+    return "This is a virtual machine: others may use the same cores, and two of its runs may differ for that alone."
 
 
 def _two_clocks(record: RunRecord, spans: Sequence[tuple[int, int, int]]) -> str | None:

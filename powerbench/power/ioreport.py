@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import platform
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -13,7 +12,7 @@ from importlib.util import find_spec
 from threading import Lock
 from typing import Any, Literal, NamedTuple, Protocol, cast
 
-from powerbench.environment import processor_name
+from powerbench.environment import is_virtual_machine, processor_name
 from powerbench.errors import MeterLost
 from powerbench.power.polling import Schedule, Waits
 from powerbench.records import Gauge, RailRecord, Reading
@@ -76,17 +75,6 @@ class Library(Protocol):
         """Subscribe to the energy counters. Raises RuntimeError."""
 
 
-def is_virtual_machine() -> bool:
-    """Whether this macOS runs in a virtual machine; False where it does not tell."""
-    try:
-        done = subprocess.run(
-            ["/usr/sbin/sysctl", "-n", "kern.hv_vmm_present"], capture_output=True, text=True, timeout=5, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return done.stdout.strip() == "1"
-
-
 class Ioreport:
     """Apple's energy model, read without root; `library` stands in for the package in tests."""
 
@@ -98,7 +86,7 @@ class Ioreport:
         *,
         machine: tuple[str, str] | None = None,
         chip: Callable[[], str] = processor_name,
-        is_virtual: Callable[[], bool] = is_virtual_machine,
+        is_virtual: Callable[[], bool | None] = is_virtual_machine,
     ) -> None:
         self._library = library
         self._machine = machine or (sys.platform, platform.machine())

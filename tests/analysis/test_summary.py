@@ -235,6 +235,20 @@ class TestNotes:
 
         assert self.notes(environment={"on_battery": on_battery}) == [note] * count
 
+    @pytest.mark.parametrize(("mode", "count"), [("low power", 1), ("quiet", 1), ("powersave", 0), (None, 0)])
+    def test_say_that_the_machine_was_told_to_be_slow(self, mode: str | None, count: int) -> None:
+        note = f"The machine ran in its {mode} mode, which slows it down."
+
+        assert self.notes(environment={"power_mode": mode}) == [note] * count
+
+    @pytest.mark.parametrize(("virtual", "count"), [(True, 1), (False, 0), (None, 0)])
+    def test_say_that_the_machine_is_a_virtual_one(self, virtual: bool | None, count: int) -> None:
+        note = (
+            "This is a virtual machine: others may use the same cores, and two of its runs may differ for that alone."
+        )
+
+        assert self.notes(environment={"virtual_machine": virtual}) == [note] * count
+
     def test_flag_what_no_device_can_do(self) -> None:
         assert self.notes(*[0.5] * 100) == [  # 1 GFLOP in half a millisecond
             "2.00 TFLOP/s is more than this device can do (at most 1.00): "
