@@ -104,6 +104,8 @@ def _why_none(record: RunRecord, window: Window | None, counted: list[str]) -> s
 def _why_no_rail(record: RunRecord) -> str:
     if record.cell.power == "none":
         return "no meter was asked for (--power none)"
+    if record.unmetered and record.cell.power != "auto":
+        return "; ".join(f"{name} gave no reading: {why.rstrip('.')}" for name, why in record.unmetered.items())
     if record.unmetered:
         return "no meter could be opened on this machine; `powerbench doctor` says why, source by source"
     return "no meter was recorded with this run"
