@@ -85,7 +85,8 @@ def two_meters(folder: Path, wanted: bool) -> Iterator[dict[str, str]]:
     feeder = threading.Thread(target=feed, args=(zone / "energy_uj", done))
     feeder.start()
     try:
-        yield {"POWERBENCH_SYSFS": str(folder / "sys"), "LD_LIBRARY_PATH": str(folder)}
+        gpu = {"FAKE_NVML_UUIDS": "GPU-a", "FAKE_NVML_WATTS": "300"}
+        yield gpu | {"POWERBENCH_SYSFS": str(folder / "sys"), "LD_LIBRARY_PATH": str(folder)}
     finally:
         done.set()
         feeder.join()
