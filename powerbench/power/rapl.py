@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from powerbench.errors import MeterLost
+from powerbench.power.kept import Keeper, our_keeper
 from powerbench.power.polling import Counter, PolledMeter, Schedule, Waits, WentBack, sysfs_root, why_no_sysfs
 from powerbench.records import Gauge, RailRecord, Reading
 from powerbench.units import seconds_from_ns
@@ -66,10 +67,12 @@ class Rapl:
         variables: Mapping[str, str] = os.environ,
         schedule: Callable[[float], Waits] = Schedule,
         clock_ns: Callable[[], int] = time.monotonic_ns,
+        keeper: Callable[[], Keeper | None] = our_keeper,
     ) -> None:
         self._variables = variables
         self._schedule = schedule
         self._clock_ns = clock_ns
+        self._keeper = keeper
 
     def why_unavailable(self) -> str | None:
         """By the platform, the zones that the kernel shows, and whether one counter can be read."""
@@ -85,7 +88,21 @@ class Rapl:
         if why is not None:
             raise MeterLost(why)
         zones = list(find_zones(self._folder()))
-        return RaplMeter(zones, period_s=period_s, schedule=self._schedule, clock_ns=self._clock_ns)
+        return RaplMeter(
+            zones, period_s=period_s, schedule=self._schedule, clock_ns=self._clock_ns, open_counter=self._open_counter
+        )
+
+    def _open_counter(self, path: Path) -> int:
+        """The counter, by the keeper's hand where it is root's alone. Raises OSError."""
+        try:
+            return open_to_read(path)
+        except PermissionError:
+            keeper = self._keeper()
+            if keeper is None:
+                raise
+            with suppress(MeterLost):
+                return keeper.open_counter(path.parent.name)
+            raise
 
     def _folder(self) -> Path:
         return sysfs_root(self._variables) / "class/powercap"
@@ -102,22 +119,36 @@ class Rapl:
                 f"{folder} has no RAPL counters: virtual machines, cloud instances and containers hide them, so "
                 "measure on the machine itself; there, `sudo modprobe intel_rapl_msr` loads the driver."
             )
-        problems = [why_unreadable(path) for path in counters]
+        problems = [why_unreadable(path, self._open_counter) for path in counters]
         return None if None in problems else problems[0]
 
 
-def why_unreadable(path: Path) -> str | None:
+def why_unreadable(path: Path, open_counter: Callable[[Path], int]) -> str | None:
     """One sentence with the remedy, or None where the counter at `path` gives a number."""
     try:
-        int(path.read_text("utf-8"))
+        file = open_counter(path)
+        try:
+            value_uj(file)
+        finally:
+            os.close(file)
     except PermissionError:
         return (
             f"Only root may read {path} (CVE-2020-8694): let your user read it too, with the commands that "
-            "`powerbench doctor` prints."
+            "`powerbench doctor` prints, or leave `sudo powerbench power` running in another terminal."
         )
     except (OSError, ValueError) as error:
         return f"{path} gives no number ({error}): see `sudo dmesg | grep -i rapl`, or reload its driver."
     return None
+
+
+def open_to_read(path: Path) -> int:
+    """The file at `path`, open for reading. Raises OSError."""
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+
+def value_uj(file: int) -> int:
+    """What an open counter shows now. Raises OSError, ValueError."""
+    return int(os.pread(file, 64, 0))
 
 
 def find_zones(folder: Path) -> Iterator[Zone]:
@@ -170,7 +201,7 @@ class Stalled(Exception):
 class ZoneCounter:
     """A zone's counter, held open: permission is asked for once, when it is opened. Raises OSError, ValueError."""
 
-    def __init__(self, zone: Zone) -> None:
+    def __init__(self, zone: Zone, open_counter: Callable[[Path], int] = open_to_read) -> None:
         self.zone = zone
         self.maximum_uj = read_maximum_uj(zone.path)
         self.power_w: float | None = None
@@ -178,9 +209,9 @@ class ZoneCounter:
         """When it was last seen to have moved, or first looked at."""
         self._counter = Counter(self.maximum_uj)
         self._last: tuple[int, int] | None = None
-        self._file = os.open(zone.path / "energy_uj", os.O_RDONLY | os.O_CLOEXEC)
+        self._file = open_counter(zone.path / "energy_uj")
         try:
-            self._value_uj()
+            value_uj(self._file)
         except (OSError, ValueError):
             self.close()
             raise
@@ -190,14 +221,14 @@ class ZoneCounter:
 
         Raises OSError, ValueError, WentBack.
         """
-        value_uj, now_ns = self._value_uj(), clock_ns()
+        shown_uj, now_ns = value_uj(self._file), clock_ns()
         if self._last is None:
-            self._last = now_ns, self._counter.add(value_uj)
+            self._last = now_ns, self._counter.add(shown_uj)
             self.moved_ns = now_ns
             return now_ns, 0.0
         then_ns, before_uj = self._last
         past_s = seconds_from_ns(now_ns - then_ns)
-        total_uj = self._counter.add(value_uj, at_most=ABSURD_POWER_W * past_s * UJ_PER_J)
+        total_uj = self._counter.add(shown_uj, at_most=ABSURD_POWER_W * past_s * UJ_PER_J)
         self.power_w = (total_uj - before_uj) / UJ_PER_J / past_s if past_s > 0 else self.power_w
         self._last = now_ns, total_uj
         if total_uj > before_uj:
@@ -207,9 +238,6 @@ class ZoneCounter:
     def close(self) -> None:
         """Let go of the file."""
         os.close(self._file)
-
-    def _value_uj(self) -> int:
-        return int(os.pread(self._file, 64, 0))
 
 
 def read_maximum_uj(path: Path) -> int | None:
@@ -229,8 +257,15 @@ class RaplMeter(PolledMeter):
     """The open counters."""
 
     def __init__(
-        self, zones: list[Zone], *, period_s: float, schedule: Callable[[float], Waits], clock_ns: Callable[[], int]
+        self,
+        zones: list[Zone],
+        *,
+        period_s: float,
+        schedule: Callable[[float], Waits],
+        clock_ns: Callable[[], int],
+        open_counter: Callable[[Path], int],
     ) -> None:
+        self._open_counter = open_counter
         self._counters: list[ZoneCounter] = []
         self._closed_to_us: list[str] = []
         for zone in zones:
@@ -247,7 +282,7 @@ class RaplMeter(PolledMeter):
         if zone.rail is not None and zone.rail in (counter.zone.rail for counter in self._counters):
             return
         try:
-            self._counters.append(ZoneCounter(zone))
+            self._counters.append(ZoneCounter(zone, self._open_counter))
         except (OSError, ValueError):
             if zone.rail is not None:
                 self._closed_to_us.append(zone.rail)

@@ -13,6 +13,7 @@ import pytest
 
 from powerbench.errors import MeterLost
 from powerbench.power.powermetrics import Powermetrics
+from powerbench.power.powermetrics.child import OwnChild
 from powerbench.power.powermetrics.launch import Launch
 from powerbench.power.powermetrics.meter import PowermetricsMeter
 from powerbench.power.powermetrics.process import Process
@@ -508,7 +509,7 @@ def test_silence_loses_the_meter(tmp_path: Path) -> None:
     readable, writable = os.pipe()
     program = install(tmp_path, hang_at=0)
     command = Launch(sudo=(), program=str(program), period_ms=100).command()
-    process = Process(command, wake_fd=readable, signal_group=os.killpg)
+    process = Process(OwnChild(command), wake_fd=readable)
     with pytest.raises(MeterLost, match=r"given nothing for 0\.05 s"):
         process.receive(patience_s=0.05)
     assert process.end(take=lambda data: None, grace_s=2.0) is None
@@ -536,7 +537,7 @@ def test_one_that_is_roots_ends_when_its_pipe_is_closed(open_fake: Opened) -> No
 
 def test_one_that_is_roots_and_does_not_write_is_left_with_a_note(tmp_path: Path) -> None:
     readable, writable = os.pipe()
-    child = Process(["/bin/sleep", "60"], wake_fd=readable, signal_group=refuse)
+    child = Process(OwnChild(["/bin/sleep", "60"], signal_group=refuse), wake_fd=readable)
     note = child.end(take=lambda data: None, grace_s=0.01)
     (left,) = psutil.Process().children()
     left.kill()

@@ -291,7 +291,8 @@ class TestWhyUnavailable:
 
         assert said == (
             f"Only root may read {machine.folder}/intel-rapl:0/energy_uj (CVE-2020-8694): let your user read it too, "
-            "with the commands that `powerbench doctor` prints."
+            "with the commands that `powerbench doctor` prints, or leave `sudo powerbench power` running in another "
+            "terminal."
         )
 
     def test_the_tree_cannot_be_moved_under_sudo(self, machine: Machine) -> None:

@@ -6,17 +6,14 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
+from powerbench.keeper import GRACE_S, POWERMETRICS, SHORTEST_PERIOD_MS
+from powerbench.power.kept import Keeper, our_keeper
+from powerbench.power.powermetrics.child import Child, KeptChild, OwnChild
 from powerbench.power.powermetrics.launch import Launch, needs_root, sudo_allows
 from powerbench.power.powermetrics.meter import PowermetricsMeter
 
-PROGRAM = "/usr/bin/powermetrics"
 PROGRAM_VARIABLE = "POWERBENCH_POWERMETRICS"
 SUDO = ("/usr/bin/sudo", "-n")
-
-# The smallest interval in any recording; the quantum of 1 mJ is then 10 mW.
-SHORTEST_PERIOD_MS = 100
-# How long it may take to end after SIGTERM. Half as much again after its pipe is closed, where it is root's.
-GRACE_S = 2.0
 
 
 class Powermetrics:
@@ -35,9 +32,10 @@ class Powermetrics:
         platform: str = sys.platform,
         effective_uid: int | None = None,
         sudo: Sequence[str] = SUDO,
-        program: str = PROGRAM,
+        program: str = POWERMETRICS,
         signal_group: Callable[[int, int], None] = os.killpg,
         grace_s: float = GRACE_S,
+        keeper: Callable[[], Keeper | None] = our_keeper,
     ) -> None:
         self._environment = environment
         self._platform = platform
@@ -46,6 +44,7 @@ class Powermetrics:
         self._own_program = program
         self._signal_group = signal_group
         self._grace_s = grace_s
+        self._keeper = keeper
 
     def why_unavailable(self) -> str | None:
         """One sentence with the remedy, or None where it can be started now. Starts no powermetrics."""
@@ -69,14 +68,20 @@ class Powermetrics:
         """Start powermetrics with a document each `period_s`, 0.1 s at the least. Raises MeterLost."""
         return PowermetricsMeter(
             self._launch(max(SHORTEST_PERIOD_MS, round(period_s * 1000))),
-            signal_group=self._signal_group,
+            start=self._start,
             grace_s=self._grace_s,
         )
+
+    def _start(self, launch: Launch) -> Child:
+        keeper = self._keeper()
+        if keeper is not None:
+            return KeptChild(keeper, period_ms=launch.period_ms, samplers=launch.samplers)
+        return OwnChild(launch.command(), signal_group=self._signal_group)
 
     def _moved(self) -> str | None:
         return None if "SUDO_UID" in self._environment else self._environment.get(PROGRAM_VARIABLE) or None
 
     def _launch(self, period_ms: int) -> Launch:
         moved = self._moved()
-        sudo = () if self._is_root or moved else self._own_sudo
+        sudo = () if self._is_root or moved or self._keeper() is not None else self._own_sudo
         return Launch(sudo=sudo, program=moved or self._own_program, period_ms=period_ms)

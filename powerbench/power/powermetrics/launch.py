@@ -8,7 +8,7 @@ import re
 import subprocess
 from dataclasses import dataclass, replace
 
-SAMPLERS = ("cpu_power", "gpu_power", "ane_power", "thermal")
+from powerbench.keeper import SAMPLERS, powermetrics_command, recorder_command
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,9 +21,8 @@ class Launch:
     samplers: tuple[str, ...] = SAMPLERS
 
     def program_arguments(self) -> list[str]:
-        """The command without sudo. stdout is a pipe: the short option of the output file changed its meaning."""
-        options = ["-f", "plist", "-i", str(self.period_ms), "-b", "0", "--show-usage-summary"]
-        return [self.program, *options, "--samplers", ",".join(self.samplers)]
+        """The command without sudo."""
+        return powermetrics_command(self.program, period_ms=self.period_ms, samplers=self.samplers)
 
     def command(self) -> list[str]:
         """The whole command."""
@@ -52,8 +51,9 @@ def sudo_allows(launch: Launch) -> bool:
 def needs_root(launch: Launch) -> str:
     """The sentence for whom sudo asks for a password."""
     return (
-        "powermetrics needs root, and sudo wants a password for it: run `sudo visudo -f /etc/sudoers.d/powerbench` and "
-        f"put in `{launch.sudoers_line(_user_name())}`."
+        f"powermetrics needs root, and sudo wants a password for it: leave `{recorder_command()}` running in another "
+        "terminal; or, to be asked no more, run `sudo visudo -f /etc/sudoers.d/powerbench` and put in "
+        f"`{launch.sudoers_line(_user_name())}`."
     )
 
 

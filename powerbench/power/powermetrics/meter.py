@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from threading import Lock
 
 from powerbench.errors import MeterLost
+from powerbench.power.powermetrics.child import Child
 from powerbench.power.powermetrics.documents import Framing
 from powerbench.power.powermetrics.launch import Launch, needs_root
 from powerbench.power.powermetrics.process import Process
@@ -25,9 +26,9 @@ CUT_OFF = "The last document of powermetrics was cut off, so its window is not c
 class PowermetricsMeter:
     """A powermetrics that runs. What arrives while it ends can still be read after `close`."""
 
-    def __init__(self, launch: Launch, *, signal_group: Callable[[int, int], None], grace_s: float) -> None:
+    def __init__(self, launch: Launch, *, start: Callable[[Launch], Child], grace_s: float) -> None:
         self._launch = launch
-        self._signal_group = signal_group
+        self._start_child = start
         self._grace_s = grace_s
         self._notes: list[str] = []
         self._pending: list[Reading | Gauge] = []
@@ -81,7 +82,7 @@ class PowermetricsMeter:
     def _start(self) -> None:
         self._framing = Framing()
         self._recording = Recording(started_ns=time.monotonic_ns())
-        self._process = Process(self._launch.command(), wake_fd=self._wake_r, signal_group=self._signal_group)
+        self._process = Process(self._start_child(self._launch), wake_fd=self._wake_r)
 
     def _advance(self) -> bool:
         """Take in what comes next; False where `close` has called."""

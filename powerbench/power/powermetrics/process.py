@@ -1,4 +1,4 @@
-"""The child process of powermetrics: its bytes as they come, its last words, and its end, even where it is root's."""
+"""A powermetrics that runs: its bytes as they come, its last words, and its end, even where it is root's."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import os
 import re
 import selectors
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from threading import Thread
 from typing import NamedTuple
 
 from powerbench.errors import MeterLost
+from powerbench.power.powermetrics.child import Child
 
 LAST_WORDS_S = 0.5
 ALREADY_WRITTEN_S = 0.02
@@ -46,26 +45,12 @@ class LastWords(NamedTuple):
 
 
 class Process:
-    """A child whose stdout we read, in a process group of its own: a Ctrl-C at the terminal is not for it."""
+    """A powermetrics whose stdout we read, until it ends or is ended."""
 
-    def __init__(self, command: list[str], *, wake_fd: int, signal_group: Callable[[int, int], None]) -> None:
-        self._signal_group = signal_group
+    def __init__(self, child: Child, *, wake_fd: int) -> None:
+        self._child = child
         self._wake_fd = wake_fd
-        try:
-            self._child = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                bufsize=0,
-                process_group=0,
-                env={**os.environ, "LC_ALL": "C"},  # its messages are read
-            )
-        except OSError as error:
-            raise MeterLost(f"cannot start {command[0]}: {error.strerror}") from error
-        assert self._child.stdout is not None
-        assert self._child.stderr is not None
-        self._stdout, self._stderr = self._child.stdout.fileno(), self._child.stderr.fileno()
+        self._stdout, self._stderr = child.stdout, child.stderr
         self._said = b""
         self._selector = selectors.PollSelector()
         for fd in (wake_fd, self._stdout, self._stderr):
@@ -86,10 +71,10 @@ class Process:
         """How it ended, once its stdout has; waits a moment for it to be gone."""
         self._selector.unregister(self._stdout)
         self._hear_out()
-        self._gone(LAST_WORDS_S)
+        self._child.wait(LAST_WORDS_S)
         torn = len(self._said) == STDERR_BYTES  # only the end was kept
         lines = self._said.decode("utf-8", errors="replace").splitlines()[torn:]
-        return LastWords(self._child.returncode, [line.strip() for line in lines if line.strip()])
+        return LastWords(self._child.exit_status, [line.strip() for line in lines if line.strip()])
 
     def end(self, *, take: Callable[[bytes], None], grace_s: float) -> str | None:
         """Make it end, handing on what it still says; a note where it did not end as it should."""
@@ -97,12 +82,12 @@ class Process:
             return None
         self._selector.unregister(self._wake_fd)
         try:
-            if not self._signal(signal.SIGTERM):
+            if not self._child.signal(signal.SIGTERM):
                 return self._hang_up(take, patience_s=1.5 * grace_s)
-            if self._drained(take, grace_s) and self._gone(LAST_WORDS_S):
+            if self._drained(take, grace_s) and self._child.wait(LAST_WORDS_S):
                 return None
-            self._signal(signal.SIGKILL)
-            self._gone(grace_s)
+            self._child.signal(signal.SIGKILL)
+            self._child.wait(grace_s)
             return "powermetrics did not end when asked to and was killed."
         finally:
             self._let_go()
@@ -125,18 +110,6 @@ class Process:
             if self._wake_fd in self._ready(left_s):
                 return
 
-    def _signal(self, number: signal.Signals) -> bool:
-        """Whether it could be signalled, or is gone anyway."""
-        if self._child.poll() is not None:
-            return True
-        try:
-            self._signal_group(self._child.pid, number)
-        except ProcessLookupError:
-            return True
-        except PermissionError:  # root's; or on macOS a zombie, which answers the same
-            return self._child.poll() is not None
-        return True
-
     def _drained(self, take: Callable[[bytes], None], timeout_s: float) -> bool:
         """Hand on all of stdout; whether its end was reached in time."""
         deadline_s = time.monotonic() + timeout_s
@@ -157,20 +130,11 @@ class Process:
         """Root's child cannot be signalled (EPERM): with its pipe closed, SIGPIPE ends it at its next write."""
         self._drained(take, ALREADY_WRITTEN_S)
         self._let_go()
-        if self._gone(patience_s):
+        if self._child.wait(patience_s):
             return None
-        Thread(target=self._child.wait, name="wait-powermetrics", daemon=True).start()  # no zombie of it, when it ends
+        self._child.leave()
         return "powermetrics runs as root and could not be ended; it ends by itself when it next writes."
-
-    def _gone(self, timeout_s: float) -> bool:
-        try:
-            self._child.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
 
     def _let_go(self) -> None:
         self._selector.close()
-        for stream in (self._child.stdout, self._child.stderr):
-            if stream is not None:
-                stream.close()
+        self._child.close()
