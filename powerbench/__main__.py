@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
@@ -10,6 +11,13 @@ def main() -> int:
     if sys.platform == "win32":
         sys.stderr.write("powerbench runs on Linux and macOS; on Windows, use it inside WSL.\n")
         return 1
+    if os.geteuid() == 0 and "SUDO_UID" in os.environ:
+        sys.dont_write_bytecode = True  # of root's making there is no file, not even this one
+        from powerbench.keeper import main as keep
+        from powerbench.keeper import must_keep
+
+        if must_keep(sys.argv[1:], os.environ, effective_uid=0):
+            return keep(sys.argv[1:])
     try:
         from powerbench.cli.app import main as run
 

@@ -11,7 +11,8 @@ from powerbench.calibration import Calibration, calibrate
 from powerbench.devices import DEVICES
 from powerbench.environment import SLOW_MODES, describe_environment
 from powerbench.errors import MeterLost
-from powerbench.power import SOURCES, Source
+from powerbench.metering import METERS
+from powerbench.power import Source
 from powerbench.probe import Probe, probe
 from powerbench.records import RailRecord
 from powerbench.units import byte_size, counted, significant
@@ -33,7 +34,7 @@ class Check(Struct, frozen=True, kw_only=True):
 
 
 def check_up(
-    ask: Callable[[str], Probe] = probe, sources: Mapping[str, Source] = SOURCES, *, calibrated: bool = False
+    ask: Callable[[str], Probe] = probe, sources: Mapping[str, Source] = METERS, *, calibrated: bool = False
 ) -> list[Check]:
     """Every check, in the order in which a person reads them; `ask` starts the probe of a device.
 

@@ -48,6 +48,11 @@ class MachineGauges:
         return 1 - (named["idle"] + named.get("iowait", 0.0)) / total if total > 0 else None
 
 
+def is_of_machine(name: str) -> bool:
+    """Whether a gauge of this name is one of `MachineGauges`."""
+    return name.startswith("system.") or name == "cpu.clock_mhz"
+
+
 class ProcessGauges:
     """Samples the processes of the run from outside; one that has ended has no gauges."""
 

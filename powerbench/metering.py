@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from threading import Event, Thread
 from typing import Protocol
 
 import msgspec
 
+from powerbench.attached import Recorder
 from powerbench.errors import MeterLost, Unavailable, UsageError
 from powerbench.gauges import ProcessGauges
 from powerbench.power import SOURCES, Meter, Source
-from powerbench.records import Gauge, RailRecord, Reading
+from powerbench.records import Cell, Gauge, RailRecord, Reading
 from powerbench.rundir import RunDir
 from powerbench.rundir.lines import ENERGY_HEADER, TELEMETRY_HEADER, LineWriter, gauge_line, reading_line
 
@@ -25,6 +27,10 @@ LAST_READING_S = 10.0
 ALTERNATIVES = (("powermetrics", "ioreport"),)
 
 
+RECORDER = Recorder.name
+METERS: Mapping[str, Source] = {RECORDER: Recorder(), **SOURCES}
+
+
 class ReadsGauges(Protocol):
     """Something that can be sampled."""
 
@@ -33,10 +39,11 @@ class ReadsGauges(Protocol):
 
 
 class Telemetry:
-    """Writes a sample of every gauge each time it is asked; `latest` holds the last numbers, by name."""
+    """Writes a sample of every gauge each time it is asked; `latest` holds the last numbers and words, by name."""
 
     def __init__(self, rundir: RunDir, machine: ReadsGauges) -> None:
         self.latest: dict[str, float] = {}
+        self.latest_words: dict[str, str] = {}
         self._lines = LineWriter(rundir.telemetry, header=TELEMETRY_HEADER)
         self._machine = machine
         self._workers = ProcessGauges([], [])
@@ -52,6 +59,7 @@ class Telemetry:
     def write(self, gauges: Sequence[Gauge]) -> None:
         """Write these gauges; any thread may."""
         self.latest |= {gauge.name: gauge.value for gauge in gauges if not isinstance(gauge.value, str)}
+        self.latest_words |= {gauge.name: gauge.value for gauge in gauges if isinstance(gauge.value, str)}
         self._lines.write(map(gauge_line, gauges))
 
     def close(self) -> None:
@@ -59,27 +67,51 @@ class Telemetry:
         self._lines.close()
 
 
-def choose_sources(power: str, sources: Mapping[str, Source] = SOURCES) -> tuple[list[str], dict[str, str]]:
+def sources_for(cell: Cell, sources: Mapping[str, Source] = METERS) -> Mapping[str, Source]:
+    """The meters that a run may use: the recording that it names, or all."""
+    return sources if cell.power_from is None else {RECORDER: Recorder(Path(cell.power_from))}
+
+
+def choose_for(cell: Cell, sources: Mapping[str, Source] = METERS) -> tuple[list[str], dict[str, str]]:
+    """`choose_sources` for a run."""
+    power = cell.power if cell.power_from is None else RECORDER
+    return choose_sources(power, sources_for(cell, sources))
+
+
+def choose_sources(power: str, sources: Mapping[str, Source] = METERS) -> tuple[list[str], dict[str, str]]:
     """The sources to open, and of the others why not: `power` is auto, none, or names with commas between.
+
+    What a recorder at work reads already is left to it.
 
     Raises UsageError for a name that no source has, Unavailable for one that was named and cannot be opened.
     """
     if power == "none":
         return [], {}
+    recorded = _recorded(sources)
     if power == "auto":
-        reasons = {name: source.why_unavailable() for name, source in sources.items()}
-        able = [name for name, reason in reasons.items() if reason is None]
-        unmetered = {name: reason for name, reason in reasons.items() if reason is not None}
-        for first, *others in ALTERNATIVES:
-            for other in others if first in able else []:
-                if other in able:
-                    able.remove(other)
-                    unmetered[other] = f"{first} reads the same counters."
-        return able, unmetered
+        return _all_that_can_be_opened(sources, recorded)
     names = list(dict.fromkeys(name.strip() for name in power.split(",")))
     for name in names:
-        _demand(name, sources)
-    return names, {}
+        if name not in recorded:
+            _demand(name, sources)
+    return list(dict.fromkeys(RECORDER if name in recorded else name for name in names)), {}
+
+
+def _recorded(sources: Mapping[str, Source]) -> set[str]:
+    recorder = sources.get(RECORDER)
+    return recorder.sources() if isinstance(recorder, Recorder) else set()
+
+
+def _all_that_can_be_opened(sources: Mapping[str, Source], recorded: set[str]) -> tuple[list[str], dict[str, str]]:
+    reasons = {name: source.why_unavailable() for name, source in sources.items() if name not in recorded}
+    able = [name for name, reason in reasons.items() if reason is None]
+    unmetered = {name: reason for name, reason in reasons.items() if reason is not None}
+    for first, *others in ALTERNATIVES:
+        for other in others if first in recorded.union(able) else []:
+            if other in able:
+                able.remove(other)
+                unmetered[other] = f"{first} reads the same counters."
+    return able, unmetered
 
 
 def _demand(name: str, sources: Mapping[str, Source]) -> None:
@@ -98,13 +130,15 @@ class Metering:
     No two rails share a name: one that another source was first to use gets its own source in front (`ioreport.cpu`).
     """
 
-    def __init__(self, rundir: RunDir, telemetry: Telemetry, sources: Mapping[str, Source] = SOURCES) -> None:
+    def __init__(self, rundir: RunDir, telemetry: Telemetry, sources: Mapping[str, Source] = METERS) -> None:
         self._lines = LineWriter(rundir.energy, header=ENERGY_HEADER)
         self._telemetry = telemetry
         self._sources = sources
-        self._recorders: list[Recorder] = []
+        self._recorders: list[MeterThread] = []
         self.unmetered: dict[str, str] = {}
         self._owners: dict[str, str] = {}
+        self.latest: dict[str, Reading] = {}
+        """The last reading of each rail."""
 
     def open(self, names: Sequence[str], *, period_s: float = PERIOD_S) -> None:
         """Start a thread for each of these sources; one that cannot start is unmetered, with the reason."""
@@ -114,7 +148,7 @@ class Metering:
             except MeterLost as error:
                 self.unmetered[name] = str(error)
                 continue
-            self._recorders.append(Recorder(name, meter, self._write))
+            self._recorders.append(MeterThread(name, meter, self._write))
 
     def wait_until_ready(self, *, timeout_s: float = FIRST_READING_S, pause: Callable[[float], bool]) -> None:
         """Until each meter has given its first reading; one that has not is closed, and unmetered with the reason.
@@ -146,6 +180,13 @@ class Metering:
             for rail, record in recorder.meter.rails().items()
         }
 
+    def lost(self) -> str | None:
+        """Why there is no meter left, or None while there is one."""
+        reasons = {recorder.name: recorder.lost for recorder in self._recorders}
+        if None in reasons.values():
+            return None
+        return "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+
     def notes(self) -> list[str]:
         """What the meters say of this recording, a sentence each."""
         return [note for recorder in self._recorders for note in recorder.meter.notes()]
@@ -157,14 +198,16 @@ class Metering:
         self._lines.close()
 
     def _write(self, source: str, readings: Sequence[Reading], gauges: Sequence[Gauge]) -> None:
-        self._lines.write(reading_line(point._replace(rail=self._named(source, point.rail))) for point in readings)
+        named = [point._replace(rail=self._named(source, point.rail)) for point in readings]
+        self._lines.write(map(reading_line, named))
+        self.latest |= {point.rail: point for point in named}
         self._telemetry.write(gauges)
 
     def _named(self, source: str, rail: str) -> str:
         return rail if self._owners.setdefault(rail, source) == source else f"{source}.{rail}"
 
 
-class Recorder:
+class MeterThread:
     """A meter and the thread that reads it, until it is closed or lost."""
 
     def __init__(

@@ -32,7 +32,7 @@ class Pace:
 
     def progress(self, record: RunRecord, journal: Journal, *, started: bool, stopping: bool) -> Progress:
         """Where the run stands now: whether there is a worker yet, and whether it has been asked to stop."""
-        cell = record.cell
+        cell = record.the_cell
         done = max(0, journal.marks.look() - 1)
         last_ns = journal.marks.last_ns()
         if stopping or not started or last_ns is None:
@@ -59,6 +59,6 @@ class Pace:
         left_s = None
         if self._step_s is not None and self._seen is not None:
             spent_s = seconds_from_ns(self._seen[1] - self._window_ns) if self._window_ns is not None else 0.0
-            at_least_s = 0.0 if stage == "tail" else (record.cell.min_seconds or 0) - spent_s
+            at_least_s = 0.0 if stage == "tail" else (record.the_cell.min_seconds or 0) - spent_s
             left_s = before * self._step_s + max(left * self._step_s, at_least_s)
         return Progress(record, stage, done, total, self._step_s, left_s)

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from msgspec import Meta, Struct
 
+from powerbench.errors import PowerbenchError
+
 # History of the run directory's format. Raise it with a line here and a folder tests/golden/schema-N.
 #   1  the first
 SCHEMA = 1
@@ -60,6 +62,7 @@ class Cell(Struct, frozen=True, kw_only=True):
     sync_every: CountOrZero | None = None
     trace: bool = False
     power: Name = "auto"
+    power_from: Name | None = None
     idle_seconds: Seconds | None = None
     require_power: bool = False
     dropout: bool = True
@@ -170,13 +173,19 @@ class Window(Struct, frozen=True):
 
 
 class RunRecord(Struct, frozen=True, kw_only=True):
-    """`run.json`: everything about a run but its curves. Of what is None, nothing was recorded."""
+    """`run.json`: everything about a run but its curves. Of what is None, nothing was recorded.
+
+    A recording of power alone has no `cell` and no ranks; `command` is what ran meanwhile, where something did, and
+    `exit_status` how that ended (negative for a signal).
+    """
 
     schema: int = SCHEMA
     id: str
     status: Status
     reason: str | None = None
-    cell: Cell
+    cell: Cell | None = None
+    command: list[str] | None = None
+    exit_status: int | None = None
     clock: Clock
     environment: dict[str, Any] = {}
     device: DeviceRecord | None = None
@@ -190,6 +199,13 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     ranks: int = 1
     supervisor: Supervisor
     notes: list[str] = []
+
+    @property
+    def the_cell(self) -> Cell:
+        """The cell of a run of steps. Raises PowerbenchError for a recording of power, which has none."""
+        if self.cell is None:
+            raise PowerbenchError(f"{self.id} is a recording of power alone and has no steps: name a run.")
+        return self.cell
 
 
 @dataclass(frozen=True)

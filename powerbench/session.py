@@ -21,9 +21,9 @@ from powerbench.errors import PowerbenchError
 from powerbench.gauges import MachineGauges
 from powerbench.launch import WORKER, WorkerProcess, kept_awake
 from powerbench.limits import LimitsGuard
-from powerbench.metering import Metering, ReadsGauges, Telemetry, choose_sources
+from powerbench.metering import METERS, Metering, ReadsGauges, Telemetry, choose_for, sources_for
 from powerbench.pace import Pace, Progress
-from powerbench.power import SOURCES, Source
+from powerbench.power import Source
 from powerbench.records import Cell, Clock, RunRecord, Supervisor, Window
 from powerbench.rundir import RunDir, create_run_dir
 from powerbench.rundir.journal import Journal
@@ -48,7 +48,7 @@ def record_run(
     progress_period_s: float = 1.0,
     command: Sequence[str] = WORKER,
     machine: ReadsGauges | None = None,
-    sources: Mapping[str, Source] = SOURCES,
+    sources: Mapping[str, Source] = METERS,
 ) -> Run:
     """Measure `cell`, which must be resolved, in a new directory below `parent`; the run as it then lies on disk.
 
@@ -124,19 +124,19 @@ class Session:
         self._record = record
         self._command = command
         self._machine = machine
-        self._sources = sources
+        self._sources = sources_for(record.the_cell, sources)
         self._inbox: SimpleQueue[Message] = SimpleQueue()
         self._duties: list[Duty] = []
         self._worker: WorkerProcess | None = None
         self._stopped: Ended | None = None
         self._kill_at_ns: int | None = None
-        self._guard = LimitsGuard(record.cell, start_ns=record.clock.start_monotonic_ns)
+        self._guard = LimitsGuard(record.the_cell, start_ns=record.clock.start_monotonic_ns)
         self._kills_before = out_of_memory_kills()
         self._suspended_before = suspended_ns()
 
     def __enter__(self) -> Session:
         with ExitStack() as stack:
-            self.journal = Journal(self._rundir, rank=0, warmup=self._record.cell.warmup)
+            self.journal = Journal(self._rundir, rank=0, warmup=self._record.the_cell.warmup)
             self._telemetry = Telemetry(self._rundir, self._machine)
             stack.callback(self._telemetry.close)
             self._metering = Metering(self._rundir, self._telemetry, self._sources)
@@ -153,7 +153,7 @@ class Session:
         """Meters, rest, worker: watch until it is over; how it ended, and why."""
         pace = Pace()
         self._duties = [
-            Duty(TRACE_PERIOD_S if self._record.cell.trace else GAUGE_PERIOD_S, self._telemetry.sample),
+            Duty(TRACE_PERIOD_S if self._record.the_cell.trace else GAUGE_PERIOD_S, self._telemetry.sample),
             Duty(JOURNAL_PERIOD_S, self.journal.update),
             Duty(progress_period_s, lambda: on_progress(self._progress(pace))),
             Duty(LIMITS_PERIOD_S, self._keep_limits),
@@ -174,7 +174,7 @@ class Session:
         return pace.progress(self._record, self.journal, started=started, stopping=stopping)
 
     def _start_meters(self) -> None:
-        names, unmetered = choose_sources(self._record.cell.power, self._sources)
+        names, unmetered = choose_for(self._record.the_cell, self._sources)
         self._metering.open(names)
         self._metering.wait_until_ready(pause=self._pause)
         self._record = msgspec.structs.replace(
@@ -185,12 +185,12 @@ class Session:
             tail_s=2 * self._metering.slowest_period_s,
         )
 
-        if self._record.cell.require_power and not self._record.rails and self._stopped is None:
+        if self._record.the_cell.require_power and not self._record.rails and self._stopped is None:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in self._metering.unmetered.items())
             self._stop(Ended("unavailable", f"energy is required, and no meter could be opened ({reasons})"))
 
     def _rest(self) -> None:
-        seconds = self._record.cell.idle_seconds
+        seconds = self._record.the_cell.idle_seconds
         if self._record.rails and seconds and self._stopped is None:
             start_ns = time.monotonic_ns()
             self._pause(seconds)

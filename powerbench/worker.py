@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> int:
     Thread(target=end_with_supervisor, name="supervisor", daemon=True).start()
     events = EventWriter(rundir.events(rank))
     record = read_record(rundir)
-    device = DEVICES[record.cell.device]
+    device = DEVICES[record.the_cell.device]
     try:
         outcome, message = measure(record, device, rundir, rank, events), None
     except Unavailable as error:
@@ -79,7 +79,7 @@ def end_with_supervisor() -> None:
 
 def measure(record: RunRecord, device: Device, rundir: RunDir, rank: int, events: EventWriter) -> str:
     """Build the cell and step through it; returns the outcome: `complete`, or `interrupted` by SIGINT."""
-    cell = record.cell
+    cell = record.the_cell
     complaint = device.confirm()
     if complaint is not None:
         raise Unavailable(complaint)

@@ -22,7 +22,7 @@ class Marked:
     def __init__(self, folder: Path, *, tail_s: float = 0.0, **cell: Any) -> None:
         self._rundir = RunDir(folder)
         self.record: RunRecord = a_record(cell=Cell(**cell), tail_s=tail_s, status="running")
-        self._journal = Journal(self._rundir, rank=0, warmup=self.record.cell.warmup)
+        self._journal = Journal(self._rundir, rank=0, warmup=self.record.the_cell.warmup)
         self._pace = Pace()
         self._view: memoryview | None = None
         self._at = 0

@@ -15,10 +15,12 @@ def counted_rails(record: RunRecord) -> list[str]:
     """The names of the rails whose joules are those of the run, in the order in which they were recorded.
 
     On cuda the GPU that the worker stepped on, by its identifier. On a Mac the whole SoC, for cpu and mps alike, since
-    they share it. Else, on the cpu, packages and their memory. And whatever source was asked for by name.
+    they share it. Else, on the cpu, packages and their memory. And whatever source was asked for by name. A recording
+    of power has no device: all that was metered counts.
     """
-    own = _of_the_device(record)
-    asked = () if record.cell.power in ("auto", "none") else [name.strip() for name in record.cell.power.split(",")]
+    own = set(record.rails) if record.cell is None else _of_the_device(record, record.cell.device)
+    power = "auto" if record.cell is None else record.cell.power
+    asked = () if power in ("auto", "none") else [name.strip() for name in power.split(",")]
     wanted = {
         name: rail
         for name, rail in record.rails.items()
@@ -39,8 +41,8 @@ def _is_another_gpu(rail: RailRecord, record: RunRecord) -> bool:
     return used is not None and rail.uuid is not None and rail.uuid != used
 
 
-def _of_the_device(record: RunRecord) -> set[str]:
-    rails, kind = record.rails, record.device.kind if record.device else record.cell.device
+def _of_the_device(record: RunRecord, asked_for: str) -> set[str]:
+    rails, kind = record.rails, record.device.kind if record.device else asked_for
     if kind == "cuda":
         uuid = record.device.uuid if record.device else None
         return {name for name, rail in rails.items() if uuid is not None and rail.uuid == uuid}

@@ -43,11 +43,15 @@ class RailEnergy(Struct, frozen=True, kw_only=True):
 
 
 class Energy(Struct, frozen=True, kw_only=True):
-    """The `energy` of a summary, keys in its order: gross joules of the counted rails over the measured steps."""
+    """The `energy` of a summary, keys in its order: gross joules of the counted rails over the measured steps.
+
+    Of a recording of power, over all of it, and nothing is said of steps.
+    """
 
     total_j: float
-    j_per_step: float
-    j_per_step_sampling_ci95: tuple[float, float]
+    total_j_sampling_ci95: tuple[float, float]
+    j_per_step: float | None
+    j_per_step_sampling_ci95: tuple[float, float] | None
     sensor_accuracy: float | None
     j_per_sample: float | None
     mean_w: float
@@ -70,7 +74,10 @@ class EnergyFindings(NamedTuple):
 
 def find_energy(record: RunRecord, steps: StepTrace, curves: Mapping[str, EnergyCurve]) -> EnergyFindings:
     """The energy of a run. `curves` are on the machine's clock: offsets have been added."""
-    window, spans = steps.window("step"), steps.spans("step")
+    if record.cell is None:
+        window, spans = record.windows.get("measured"), []
+    else:
+        window, spans = steps.window("step"), steps.spans("step")
     counted = counted_rails(record)
     reason = _why_none(record, window, counted)
     if reason is not None or window is None:
@@ -79,7 +86,8 @@ def find_energy(record: RunRecord, steps: StepTrace, curves: Mapping[str, Energy
     covered = [lines[name].covered(window) for name in counted]
     part = common([it for it in covered if it is not None]) if None not in covered else None
     if part is None:
-        return EnergyFindings(None, f"the meter gave nothing during the measured steps ({_lost(record, counted)})", [])
+        during = "recording" if record.cell is None else "measured steps"
+        return EnergyFindings(None, f"the meter gave nothing during the {during} ({_lost(record, counted)})", [])
     measured = _Measured(record, curves, lines, counted, part, spans)
     reason = measured.why_untrusted()
     notes = _notes(record, counted, measured, window)
@@ -94,7 +102,7 @@ def _why_none(record: RunRecord, window: Window | None, counted: list[str]) -> s
     if not record.rails:
         return _why_no_rail(record)
     if window is None:
-        return "no step was measured to its end"
+        return "nothing was recorded" if record.cell is None else "no step was measured to its end"
     if (record.clock.suspended_ns or 0) > NOTABLE_SLEEP_NS:
         slept_s = seconds_from_ns(record.clock.suspended_ns or 0)
         return f"the machine slept for {duration(slept_s)} during the run; measure again and keep it awake"
@@ -102,9 +110,10 @@ def _why_none(record: RunRecord, window: Window | None, counted: list[str]) -> s
 
 
 def _why_no_rail(record: RunRecord) -> str:
-    if record.cell.power == "none":
+    power = "auto" if record.cell is None else record.cell.power
+    if power == "none":
         return "no meter was asked for (--power none)"
-    if record.unmetered and record.cell.power != "auto":
+    if record.unmetered and power != "auto":
         return "; ".join(f"{name} gave no reading: {why.rstrip('.')}" for name, why in record.unmetered.items())
     if record.unmetered:
         return "no meter could be opened on this machine; `powerbench doctor` says why, source by source"
@@ -124,8 +133,9 @@ class _Measured:
         spans: Sequence[tuple[int, int, int]],
     ) -> None:
         self.record, self.curves, self.lines, self.counted, self.part = record, curves, lines, counted, part
-        self.steps = sum(count for _, _, count in spans)
-        self.step_s = seconds_from_ns(spans[-1][1] - spans[0][0]) / self.steps
+        self.step_s: float | None = None
+        if spans:
+            self.step_s = seconds_from_ns(spans[-1][1] - spans[0][0]) / sum(count for _, _, count in spans)
         self.total_j = sum(self.joules(name) or 0.0 for name in counted)
         self.readings = min(lines[name].readings_in(part) for name in counted)
         self.idle_w = self._rest_w(counted, record.windows.get("idle"))
@@ -144,13 +154,13 @@ class _Measured:
         of_nvml = any(self.record.rails[name].source in ("nvml", "hwmon") for name in self.counted)
         if on_gpu and of_nvml and lasted_s < SHORTEST_GPU_S:
             needed = f"{SHORTEST_GPU_S:g} s"
-            return f"a GPU's meter needs {needed} and had {duration(lasted_s)}; measure {needed} with --min-seconds"
+            return f"a GPU's meter needs {needed} and had {duration(lasted_s)}; {self._take(needed)}"
         if self.readings < FEWEST_READINGS:
             needed_s = math.ceil(FEW_READINGS * max(self.record.rails[name].period_s for name in self.counted))
             few = number_of(self.readings, "reading")
-            return f"only {few} of the meter fell into the steps; measure {needed_s} s with --min-seconds"
+            return f"only {few} of the meter fell into the {self._what}; {self._take(f'{needed_s} s')}"
         if self.total_j <= 0:
-            return "the meter counted no energy at all while the steps ran, so it is not to be believed"
+            return f"the meter counted no energy at all during the {self._what}, so it is not to be believed"
         if self.half_j > WIDEST * self.total_j and self.unseen > 0:
             return (
                 f"the steps keep time with the sensor, which never saw {self.unseen:.0%} of each; running longer does "
@@ -159,25 +169,35 @@ class _Measured:
         if self.half_j > WIDEST * self.total_j:
             needed_s = math.ceil(lasted_s * self.half_j / (WIDEST * self.total_j))
             return (
-                f"sampling leaves it open by {self.half_j / self.total_j:.0%} either way; measure about "
-                f"{duration(needed_s)} with --min-seconds"
+                f"sampling leaves it open by {self.half_j / self.total_j:.0%} either way; "
+                f"{self._take(f'about {duration(needed_s)}')}"
             )
         return None
+
+    @property
+    def _what(self) -> str:
+        return "steps" if self.step_s is not None else "recording"
+
+    def _take(self, time: str) -> str:
+        return f"measure {time} with --min-seconds" if self.step_s is not None else f"record {time}"
 
     def energy(self, window: Window) -> Energy:
         """The figures; per step by the mean power, so that a part speaks for steps that it does not cover."""
         lasted_s = duration_s(self.part)
         mean_w, half_w = self.total_j / lasted_s, self.half_j / lasted_s
+        low_w, high_w = max(0.0, mean_w - half_w), mean_w + half_w
         samples = self.record.workload.samples_per_step if self.record.workload else None
+        step_s = self.step_s
         return Energy(
             total_j=self.total_j,
-            j_per_step=mean_w * self.step_s,
-            j_per_step_sampling_ci95=(max(0.0, mean_w - half_w) * self.step_s, (mean_w + half_w) * self.step_s),
+            total_j_sampling_ci95=(low_w * lasted_s, high_w * lasted_s),
+            j_per_step=None if step_s is None else mean_w * step_s,
+            j_per_step_sampling_ci95=None if step_s is None else (low_w * step_s, high_w * step_s),
             sensor_accuracy=self._accuracy(),
-            j_per_sample=mean_w * self.step_s / samples if samples else None,
+            j_per_sample=mean_w * step_s / samples if samples and step_s is not None else None,
             mean_w=mean_w,
             peak_w=self._peak_w(),
-            net_j_per_step=None if self.idle_w is None else (mean_w - self.idle_w) * self.step_s,
+            net_j_per_step=None if self.idle_w is None or step_s is None else (mean_w - self.idle_w) * step_s,
             idle_w=self.idle_w,
             partial=self.part != window,
             readings=self.readings,
@@ -192,7 +212,7 @@ class _Measured:
             source=rail.source,
             method=rail.method,
             counted=name in self.counted,
-            j_per_step=None if mean_w is None else mean_w * self.step_s,
+            j_per_step=None if mean_w is None or self.step_s is None else mean_w * self.step_s,
             mean_w=mean_w,
         )
 
@@ -245,10 +265,12 @@ def _notes(record: RunRecord, counted: list[str], measured: _Measured, window: W
     if measured.part != window:
         notes.append(
             f"The energy is partial: the meter covers {duration(duration_s(measured.part))} of "
-            f"{duration(duration_s(window))}; the figures a step are by the mean power of that part."
+            f"{duration(duration_s(window))}"
+            + ("." if record.cell is None else "; the figures a step are by the mean power of that part.")
         )
     if FEWEST_READINGS <= measured.readings < FEW_READINGS:
-        notes.append(f"Only {number_of(measured.readings, 'reading')} of the meter fell into the measured steps.")
+        fell_into = "recording" if record.cell is None else "measured steps"
+        notes.append(f"Only {number_of(measured.readings, 'reading')} of the meter fell into the {fell_into}.")
     if any(record.rails[name].source in ("powermetrics", "ioreport") for name in counted):
         notes.append(
             "These joules are Apple's estimates: good for one machine against itself, and by Apple's own words not for "

@@ -40,15 +40,15 @@ class Summary(Struct, frozen=True, kw_only=True):
     run: str
     status: Status
     reason: str | None
-    device: str
+    device: str | None
     timer: str | None
-    model: str
-    mode: str
-    batch_size: int
-    sequence_length: int
-    dtype: str
-    steps: int
-    warmup_steps: int
+    model: str | None
+    mode: str | None
+    batch_size: int | None
+    sequence_length: int | None
+    dtype: str | None
+    steps: int | None
+    warmup_steps: int | None
     wall_s: float | None
     wall_s_100_steps: float | None
     latency_ms: Latency | None
@@ -61,10 +61,19 @@ class Summary(Struct, frozen=True, kw_only=True):
     notes: list[str]
 
 
+class RecordingSummary(Summary, frozen=True, kw_only=True):
+    """The same of a recording of power: what is told of steps is None. `exit_status` is negative for a signal."""
+
+    command: list[str] | None
+    exit_status: int | None
+
+
 def summarize(
     run: str, record: RunRecord, steps: StepTrace, curves: Mapping[str, EnergyCurve] | None = None
 ) -> Summary:
     """The figures of a run, named by the path `run`; `curves` are its joules by rail."""
+    if record.cell is None:
+        return _of_recording(run, record, steps, curves or {})
     cell = record.cell
     spans = steps.spans("step")
     done = sum(count for _, _, count in spans)
@@ -100,6 +109,37 @@ def summarize(
     )
 
 
+def _of_recording(run: str, record: RunRecord, steps: StepTrace, curves: Mapping[str, EnergyCurve]) -> RecordingSummary:
+    window = record.windows.get("measured")
+    found = find_energy(record, steps, curves)
+    return RecordingSummary(
+        run=run,
+        status=record.status,
+        reason=record.reason,
+        device=None,
+        timer=None,
+        model=None,
+        mode=None,
+        batch_size=None,
+        sequence_length=None,
+        dtype=None,
+        steps=None,
+        warmup_steps=None,
+        wall_s=None if window is None else seconds_from_ns(window.end_ns - window.start_ns),
+        wall_s_100_steps=None,
+        latency_ms=None,
+        samples_per_s=None,
+        tflop_per_s=None,
+        peak_memory_bytes=None,
+        energy=found.energy,
+        energy_reason=found.reason,
+        slowdown=None,
+        notes=[*record.notes, *found.notes, *notes_on_machine(record)],
+        command=record.command,
+        exit_status=record.exit_status,
+    )
+
+
 def latency(spans: Sequence[tuple[int, int, int]]) -> Latency | None:
     """Milliseconds a step over stretches (start_ns, end_ns, steps); percentiles between neighbours are interpolated."""
     if not spans:
@@ -125,7 +165,7 @@ def submission_ms(record: RunRecord, steps: StepTrace) -> float | None:
         for stage, start, submit, end in zip(steps.stage, steps.start_ns, steps.submit_ns, steps.end_ns, strict=True)
         if stage == "step" and end is not None and end > submit
     ]
-    if record.cell.sync_every != 1 or not waited:
+    if record.the_cell.sync_every != 1 or not waited:
         return None
     return sum(submit - start for start, submit, _ in waited) / len(waited) / NS_PER_MS
 
@@ -135,7 +175,7 @@ def unsynchronized(record: RunRecord, steps: StepTrace) -> list[str]:
 
     A timer with events sees every step all the same, and has edges: then there is nothing to say.
     """
-    if record.cell.sync_every != 0 or len(steps.spans("step")) != 1:
+    if record.the_cell.sync_every != 0 or len(steps.spans("step")) != 1:
         return []
     submits = [submit for stage, submit in zip(steps.stage, steps.submit_ns, strict=True) if stage == "step"]
     if len(submits) < FEWEST_SUBMITS:
@@ -156,13 +196,15 @@ def notes(record: RunRecord, spans: Sequence[tuple[int, int, int]], tflop_per_s:
         _coarse_edges(record, spans),
         _too_short(record, spans),
         _slow_first(record, spans),
-        _busy_machine(record),
-        _on_battery(record),
-        _slow_mode(record),
-        _virtual(record),
         _two_clocks(record, spans),
         _impossible(record, tflop_per_s),
     ]
+    return [*(note for note in found if note is not None), *notes_on_machine(record)]
+
+
+def notes_on_machine(record: RunRecord) -> list[str]:
+    """What a reader must know of the machine to read any figure of it right."""
+    found = (_busy_machine(record), _on_battery(record), _slow_mode(record), _virtual(record))
     return [note for note in found if note is not None]
 
 
@@ -173,7 +215,7 @@ def _extrapolated(spans: Sequence[tuple[int, int, int]]) -> str | None:
 
 def _few_for_a_trace(record: RunRecord, spans: Sequence[tuple[int, int, int]]) -> str | None:
     steps = sum(count for _, _, count in spans)
-    if record.cell.trace and steps < TRACE_STEPS:
+    if record.the_cell.trace and steps < TRACE_STEPS:
         return (
             f"{counted(steps, 'step')} {'is' if steps == 1 else 'are'} few for a slowdown trace: "
             f"only large changes show. Measure {TRACE_STEPS} or more with --steps."
@@ -193,7 +235,7 @@ def _coarse_edges(record: RunRecord, spans: Sequence[tuple[int, int, int]]) -> s
 
 
 def _too_short(record: RunRecord, spans: Sequence[tuple[int, int, int]]) -> str | None:
-    wanted_s = record.cell.min_seconds
+    wanted_s = record.the_cell.min_seconds
     if record.status != "complete" or not wanted_s or not spans:
         return None
     lasted_s = seconds_from_ns(spans[-1][1] - spans[0][0])
@@ -212,7 +254,7 @@ def _slow_first(record: RunRecord, spans: Sequence[tuple[int, int, int]]) -> str
     usual = median(each)
     if not usual or each[0] < SLOW_FIRST * usual:
         return None
-    remedy = "Add steps to --warmup" if record.cell.warmup else "Leave first steps out with --warmup"
+    remedy = "Add steps to --warmup" if record.the_cell.warmup else "Leave first steps out with --warmup"
     first = "step" if spans[0][2] == 1 else f"block of {spans[0][2]} steps"
     return f"The first measured {first} took {significant(each[0] / usual)} times the median. {remedy} to keep it out."
 

@@ -10,13 +10,14 @@ import typer
 
 from powerbench.cli.doctor import doctor
 from powerbench.cli.output import NobodyReads, say
+from powerbench.cli.power import power
 from powerbench.cli.profiles import profiles
 from powerbench.cli.report import report
 from powerbench.cli.run import run
 from powerbench.errors import PowerbenchError
 
 INTERRUPTED = 130
-COMMANDS = (run, report, doctor, profiles)
+COMMANDS = (run, power, report, doctor, profiles)
 
 P = ParamSpec("P")
 

@@ -95,6 +95,10 @@ Power = Annotated[
         rich_help_panel=POWER,
     ),
 ]
+PowerFrom = Annotated[
+    str | None,
+    typer.Option("--power-from", metavar="DIR", help="Take the joules from this recording.", rich_help_panel=POWER),
+]
 Idle = Annotated[
     str | None,
     typer.Option(

@@ -67,7 +67,8 @@ def in_words(progress: Progress) -> str:
     if progress.stage == "idle":
         return "measuring the power of the idle machine"
     if progress.stage == "starting":
-        return "starting" if progress.record.cell.model == "sleep" else "starting (loading torch, building the model)"
+        is_control = progress.record.the_cell.model == "sleep"
+        return "starting" if is_control else "starting (loading torch, building the model)"
     if progress.stage == "stopping":
         return "stopping after the step in flight (Ctrl-C again to stop now)"
     parts = [f"{progress.stage} step {progress.done} of {progress.total}"]

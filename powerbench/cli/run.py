@@ -35,6 +35,7 @@ def run(
     sync_every: options.SyncEvery = None,
     trace: options.Trace = None,
     power: options.Power = None,
+    power_from: options.PowerFrom = None,
     idle: options.Idle = None,
     require_power: options.RequirePower = None,
     set_: options.Set = None,
@@ -65,6 +66,7 @@ def run(
         "sync_every": sync_every,
         "trace": trace,
         "power": power,
+        "power_from": power_from,
         "idle_seconds": idle,
         "require_power": require_power,
     }
@@ -78,7 +80,7 @@ def run(
 def cell_asked_for(profile: str | None, sets: list[str], given: dict[str, Any]) -> Cell:
     """The cell that the command line asks for, checked, with its choices made."""
     from powerbench.errors import Unavailable, UsageError
-    from powerbench.metering import choose_sources
+    from powerbench.metering import choose_for
     from powerbench.profile import assignment, find_profile, load_profile, make_cell, resolve
 
     assigned = dict(map(assignment, sets))
@@ -86,7 +88,7 @@ def cell_asked_for(profile: str | None, sets: list[str], given: dict[str, Any]) 
         raise UsageError("A key is given twice with --set; leave one out.")
     loaded = load_profile(find_profile(profile)) if profile is not None else None
     cell = make_cell(profile=loaded, sets=assigned, options=given)
-    sources, _ = choose_sources(cell.power)
+    sources, _ = choose_for(cell)
     if cell.require_power and not sources:
         why = "--power is none." if cell.power == "none" else "see `powerbench doctor` for why, source by source."
         raise Unavailable(f"Energy is required (--require-power), but there is no meter to open: {why}")
@@ -106,7 +108,7 @@ def require_energy(measured: Run) -> int:
     """0 where the energy is whole or was not required; else 1, with a word on what is missing."""
     from powerbench.analysis.energy import find_energy
 
-    if not measured.record.cell.require_power:
+    if not measured.record.the_cell.require_power:
         return 0
     energy, reason, _ = find_energy(measured.record, measured.steps[0], measured.curves())
     if energy is not None and not energy.partial:

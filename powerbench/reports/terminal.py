@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import signal
 import textwrap
 from collections.abc import Iterable, Sequence
 
@@ -26,6 +28,14 @@ def as_terminal(runs: Sequence[Run]) -> str:
 def describe(run: Run) -> list[str]:
     """The lines about one run."""
     summary = summarize(str(run.path), run.record, run.steps[0], run.curves())
+    if run.record.cell is None:
+        return [
+            *textwrap.wrap(recording_headline(run.record), WIDTH),
+            *textwrap.wrap(run.record.environment.get("processor") or "", WIDTH),
+            "",
+            *rows(recording_figures(summary, run.record)),
+            *notes(summary.notes),
+        ]
     return [
         *textwrap.wrap(headline(run.record), WIDTH),
         *textwrap.wrap(machine_line(run.record), WIDTH),
@@ -37,7 +47,7 @@ def describe(run: Run) -> list[str]:
 
 def headline(record: RunRecord) -> str:
     """`bert-base-cased, training, batch 32 x sequence 128, float32`, and what else is not as usual."""
-    cell = record.cell
+    cell = record.the_cell
     if cell.model == "sleep":
         return f"sleep, {significant(cell.sleep_ms)} ms a step (the control)"
     usual = f"{cell.model}, {cell.mode}, batch {cell.batch_size} x sequence {cell.sequence_length}, {cell.dtype}"
@@ -61,9 +71,9 @@ def machine_line(record: RunRecord) -> str:
     facts = record.environment
     threads = facts.get("threads")
     parts = [
-        f"{record.cell.device}: {record.device.name}" if record.device else record.cell.device,
-        counted(threads, "thread") if threads is not None and record.cell.device == "cpu" else None,
-        f"torch {facts['torch']}" if facts.get("torch") and record.cell.model != "sleep" else None,
+        f"{record.the_cell.device}: {record.device.name}" if record.device else record.the_cell.device,
+        counted(threads, "thread") if threads is not None and record.the_cell.device == "cpu" else None,
+        f"torch {facts['torch']}" if facts.get("torch") and record.the_cell.model != "sleep" else None,
         facts.get("system"),
     ]
     return ", ".join(part for part in parts if part)
@@ -74,7 +84,7 @@ def figures(summary: Summary, run: Run) -> Iterable[tuple[str, str]]:
     record = run.record
     if summary.status != "complete":
         yield "Status", f"{summary.status}: {summary.reason}" if summary.reason else summary.status
-    if summary.wall_s is None or summary.latency_ms is None:
+    if summary.wall_s is None or summary.latency_ms is None or summary.steps is None:
         yield "Wall time", "no step was measured to its end"
     else:
         yield "Wall time", _wall(summary.steps, summary.wall_s, summary.wall_s_100_steps)
@@ -88,7 +98,7 @@ def figures(summary: Summary, run: Run) -> Iterable[tuple[str, str]]:
         )
     if record.workload is not None and record.workload.compile_s is not None:
         yield "Compiling", f"{duration(record.workload.compile_s)}, before the warm-up"
-    if summary.samples_per_s is not None and record.cell.model != "sleep":
+    if summary.samples_per_s is not None and record.the_cell.model != "sleep":
         flops = "" if summary.tflop_per_s is None else f", {significant(summary.tflop_per_s)} TFLOP/s"
         yield "Throughput", f"{significant(summary.samples_per_s)} samples/s{flops}"
     if summary.peak_memory_bytes is not None:
@@ -98,6 +108,44 @@ def figures(summary: Summary, run: Run) -> Iterable[tuple[str, str]]:
     else:
         yield "Energy", _energy(summary.energy)
         yield "Power", _power(summary.energy)
+
+
+def recording_headline(record: RunRecord) -> str:
+    """`power while this ran: python train.py`, or what was watched."""
+    if record.command is None:
+        return "power of this machine"
+    return f"power while this ran: {shlex.join(record.command)}"
+
+
+def recording_figures(summary: Summary, record: RunRecord) -> Iterable[tuple[str, str]]:
+    """Label and text of each line of a recording of power: the whole, and each rail."""
+    if summary.status != "complete":
+        yield "Status", f"{summary.status}: {summary.reason}" if summary.reason else summary.status
+    if record.exit_status:
+        yield "Command", _exit(record.exit_status)
+    if summary.wall_s is not None:
+        yield "Wall time", duration(summary.wall_s)
+    if summary.energy is None:
+        yield "Energy", f"no figure: {summary.energy_reason}"
+        return
+    yield "Energy", _whole_energy(summary.energy)
+    yield "Power", _power(summary.energy)
+    if len(summary.energy.rails) > 1:
+        for name, rail in summary.energy.rails.items():
+            mean = "no figure" if rail.mean_w is None else f"{significant(rail.mean_w)} W on average"
+            yield name, f"{mean} ({rail.source}, {rail.method})" + ("" if rail.counted else ", not counted above")
+
+
+def _exit(status: int) -> str:
+    return f"exit status {status}" if status > 0 else f"ended by signal {-status} ({signal.Signals(-status).name})"
+
+
+def _whole_energy(energy: Energy) -> str:
+    low, high = energy.total_j_sampling_ci95
+    return (
+        f"{significant(energy.total_j)} J (sampling: {significant(low)} to {significant(high)}); "
+        f"covers {energy.scope}{_accuracy(energy)}"
+    )
 
 
 def rows(figures: Iterable[tuple[str, str]]) -> Iterable[str]:
@@ -127,11 +175,16 @@ def _wall(steps: int, wall_s: float, wall_s_100_steps: float | None) -> str:
 
 
 def _energy(energy: Energy) -> str:
+    if energy.j_per_step is None or energy.j_per_step_sampling_ci95 is None:
+        return _whole_energy(energy)
     low, high = energy.j_per_step_sampling_ci95
     sample = "" if energy.j_per_sample is None else f", {significant(energy.j_per_sample)} J a sample"
-    accuracy = "" if energy.sensor_accuracy is None else f", from a sensor accurate to {energy.sensor_accuracy:.0%}"
     step = f"{significant(energy.j_per_step)} J a step (sampling: {significant(low)} to {significant(high)})"
-    return f"{step}{sample}; covers {energy.scope}{accuracy}"
+    return f"{step}{sample}; covers {energy.scope}{_accuracy(energy)}"
+
+
+def _accuracy(energy: Energy) -> str:
+    return "" if energy.sensor_accuracy is None else f", from a sensor accurate to {energy.sensor_accuracy:.0%}"
 
 
 def _power(energy: Energy) -> str:

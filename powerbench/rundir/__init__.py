@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,7 +43,8 @@ class RunDir:
     def write_record(self, record: RunRecord) -> None:
         """Replace `run.json` in one stroke: a reader finds the old one or the new one, also after a power cut."""
         aside = self.path / "run.json.new"
-        with aside.open("wb") as file:
+        aside.unlink(missing_ok=True)
+        with aside.open("xb") as file:  # not through a link that somebody has put there
             file.write(msgspec.json.format(msgspec.json.encode(record), indent=1))
             file.flush()
             os.fsync(file.fileno())
@@ -72,7 +74,16 @@ def create_run_dir(parent: Path, cell: Cell, *, now: datetime | None = None) -> 
 
     Raises PowerbenchError where nothing can be written.
     """
-    name = run_name(cell, now or datetime.now(UTC))
+    return _create(parent, run_name(cell, now or datetime.now(UTC)))
+
+
+def create_recording_dir(parent: Path, command: Sequence[str] | None, *, now: datetime | None = None) -> RunDir:
+    """The same for a recording of power, while `command` runs or while nothing of ours does."""
+    what = "power" if not command else f"power-{slug(Path(command[0]).name)}"
+    return _create(parent, f"{_stamp(now or datetime.now(UTC))}-{what}")
+
+
+def _create(parent: Path, name: str) -> RunDir:
     try:
         parent.mkdir(parents=True, exist_ok=True)
         path = _make_unique(parent, name)
@@ -85,9 +96,12 @@ def create_run_dir(parent: Path, cell: Cell, *, now: datetime | None = None) -> 
 
 def run_name(cell: Cell, now: datetime) -> str:
     """`20261123T173000Z-cpu-bert-tiny-inference-b16-s128`."""
-    stamp = now.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
     what = (cell.device, cell.model, cell.mode, f"b{cell.batch_size}", f"s{cell.sequence_length}")
-    return "-".join((stamp, *map(slug, what)))
+    return "-".join((_stamp(now), *map(slug, what)))
+
+
+def _stamp(now: datetime) -> str:
+    return now.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
 def slug(text: str) -> str:

@@ -71,6 +71,30 @@ class LineTail:
         return whole.decode("utf-8", errors="replace").split("\n")[:-1]
 
 
+class EndOfFile(LineTail):
+    """Reads what is written from now on; of the line that is being written, nothing."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        try:
+            size = path.stat().st_size
+        except FileNotFoundError:
+            return
+        self._offset = max(0, size - 1)
+        self._torn = size > 0
+
+    _torn = False
+
+    def read(self) -> list[str]:
+        """The whole lines that came since the last call."""
+        lines = super().read()
+        # Begun one byte before the end: what comes first is the rest of a line that was there, if only its newline.
+        if self._torn and lines:
+            self._torn = False
+            return lines[1:]
+        return lines
+
+
 def read_events(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
     """The events in `lines`; a line that is none (damaged by a crash) is passed over."""
     for line in lines:
@@ -93,17 +117,36 @@ def reading_line(reading: Reading) -> str:
     return f"{reading.time_ns},{reading.rail},{reading.energy_j:.6f}"
 
 
+def read_gauge(line: str) -> Gauge | None:
+    """A row of telemetry.csv; None for one that a crash left damaged."""
+    time, _, rest = line.partition(",")
+    name, _, value = rest.partition(",")
+    try:
+        time_ns = int(time)
+    except ValueError:
+        return None
+    try:
+        return Gauge(time_ns, name, float(value))
+    except ValueError:
+        return Gauge(time_ns, name, value) if value else None
+
+
+def read_reading(line: str) -> Reading | None:
+    """A row of energy.csv; None for one that a crash left damaged."""
+    try:
+        time, rail, energy = line.split(",")
+        return Reading(int(time), rail, float(energy))
+    except ValueError:
+        return None
+
+
 def read_telemetry(path: Path) -> dict[str, list[tuple[int, float]]]:
     """The numeric gauges of telemetry.csv by name, as (time_ns, value) in the order of the file."""
     gauges: dict[str, list[tuple[int, float]]] = {}
     for line in LineTail(path).read()[1:]:
-        time, _, rest = line.partition(",")
-        name, _, value = rest.partition(",")
-        try:
-            point = int(time), float(value)
-        except ValueError:
-            continue  # a word (thermal_pressure), or a line that a crash left damaged
-        gauges.setdefault(name, []).append(point)
+        gauge = read_gauge(line)
+        if gauge is not None and not isinstance(gauge.value, str):
+            gauges.setdefault(gauge.name, []).append((gauge.time_ns, gauge.value))
     return gauges
 
 
@@ -111,13 +154,11 @@ def read_energy(path: Path, rails: Mapping[str, RailRecord]) -> dict[str, Energy
     """The curves in energy.csv by rail, with each meter's offset added to its times."""
     curves: dict[str, EnergyCurve] = {}
     for line in LineTail(path).read()[1:]:
-        try:
-            time, rail, energy = line.split(",")
-            point = int(time), float(energy)
-        except ValueError:
-            continue  # a line that a crash left damaged
-        offset_ns = rails[rail].offset_ns if rail in rails else 0
-        curve = curves.setdefault(rail, EnergyCurve())
-        curve.time_ns.append(point[0] + offset_ns)
-        curve.energy_j.append(point[1])
+        reading = read_reading(line)
+        if reading is None:
+            continue
+        offset_ns = rails[reading.rail].offset_ns if reading.rail in rails else 0
+        curve = curves.setdefault(reading.rail, EnergyCurve())
+        curve.time_ns.append(reading.time_ns + offset_ns)
+        curve.energy_j.append(reading.energy_j)
     return curves

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -36,21 +36,47 @@ START_TIME_TOLERANCE_S = 2.0
 
 @dataclass(frozen=True)
 class Run:
-    """A run as it lies on disk: `steps` by rank."""
+    """A run as it lies on disk: `steps` by rank, and `recording`, the folder of its joules where that is another."""
 
     path: Path
     record: RunRecord
     steps: list[StepTrace]
+    recording: Path | None = None
 
     def curves(self) -> dict[str, EnergyCurve]:
         """The joules of each rail, read when they are asked for."""
-        return read_energy(RunDir(self.path).energy, self.record.rails)
+        return read_energy(RunDir(self.recording or self.path).energy, self.record.rails)
+
+
+def joined(run: Run, recording: Run) -> Run:
+    """`run` with the joules of a recording of the same time. Raises PowerbenchError where they have none in common."""
+    if recording.record.cell is not None:
+        raise PowerbenchError(f"{recording.path} is a run, not a recording of `powerbench power`: name one.")
+    if run.record.rails:
+        raise PowerbenchError(f"{run.path} has joules of its own: leave --power-from out.")
+    if run.record.clock.boot_id is None or run.record.clock.boot_id != recording.record.clock.boot_id:
+        raise PowerbenchError(
+            f"{run.path} and {recording.path} are not of one boot of one machine, and so have no clock in common: "
+            "name the recording that was made beside the run."
+        )
+    if not recording.record.rails:
+        raise PowerbenchError(f"{recording.path} holds no joules: name another recording.")
+    note = f"The power was recorded by `powerbench power` (in {recording.path})."
+    record = msgspec.structs.replace(
+        run.record,
+        rails=recording.record.rails,
+        unmetered={},
+        notes=[*run.record.notes, note, *recording.record.notes],
+    )
+    return replace(run, record=record, recording=recording.path)
 
 
 def load_run(path: Path) -> Run:
     """Read the run in the folder `path`. Raises PowerbenchError where there is none that this version can read."""
     rundir = RunDir(path)
     record = read_record(rundir)
+    if record.cell is None:
+        return _load_recording(rundir, record)
     ranks = [read_rank(rundir, rank, record.cell.warmup) for rank in range(record.ranks)]
     if record.status == "running":
         alive = is_alive(record.supervisor, record.clock.boot_id)
@@ -58,6 +84,19 @@ def load_run(path: Path) -> Run:
             return load_run(path)
         record = _as_far_as_it_came(rundir, record, *ranks[0], alive=alive)
     return Run(path, record, [steps for steps, _ in ranks])
+
+
+def _load_recording(rundir: RunDir, record: RunRecord) -> Run:
+    """A recording of power: no ranks, and so one trace without a step."""
+    if record.status == "running" and not is_alive(record.supervisor, record.clock.boot_id):
+        if read_record(rundir).status != "running":  # it was ended while we read
+            return load_run(rundir.path)
+        record = msgspec.structs.replace(record, status="interrupted", reason=_gone(record))
+    return Run(rundir.path, record, [StepTrace()])
+
+
+def _gone(record: RunRecord) -> str:
+    return f"its supervisor (pid {record.supervisor.pid}) is gone without having ended it"
 
 
 def read_rank(rundir: RunDir, rank: int, warmup: int) -> tuple[StepTrace, list[dict[str, Any]]]:
@@ -81,8 +120,7 @@ def _as_far_as_it_came(
 ) -> RunRecord:
     """The record of a run that is not over, or was never ended."""
     if not alive:
-        reason = f"its supervisor (pid {record.supervisor.pid}) is gone without having ended it"
-        record = msgspec.structs.replace(record, status="interrupted", reason=reason)
+        record = msgspec.structs.replace(record, status="interrupted", reason=_gone(record))
     record = complete_record(record, events, steps)
     return record if record.peak_memory_bytes is not None else with_sampled_peak(record, rundir)
 

@@ -21,7 +21,16 @@ from tests.rundir import MS, START, a_cell, a_record, steps_lasting
 S = 1_000 * MS
 
 KEYS_OF_THE_DESIGN = [
-    *("total_j", "j_per_step", "j_per_step_sampling_ci95", "sensor_accuracy", "j_per_sample", "mean_w", "peak_w"),
+    *(
+        "total_j",
+        "total_j_sampling_ci95",
+        "j_per_step",
+        "j_per_step_sampling_ci95",
+        "sensor_accuracy",
+        "j_per_sample",
+        "mean_w",
+        "peak_w",
+    ),
     *("net_j_per_step", "idle_w", "partial", "readings", "scope", "rails"),
 ]
 
@@ -121,7 +130,9 @@ class TestSums:
 
         alone = cost(wave)
         assert energy.total_j == pytest.approx(2 * alone.total_j + 50)
+        assert energy.j_per_step_sampling_ci95 is not None
         low, high = energy.j_per_step_sampling_ci95
+        assert alone.j_per_step_sampling_ci95 is not None
         low_alone, high_alone = alone.j_per_step_sampling_ci95
         assert high - low == pytest.approx(2 * (high_alone - low_alone))
 
@@ -273,6 +284,7 @@ class TestWhatIsNotKnown:
         even = cost(steady(10, seconds=12))
 
         assert at_once.total_j == pytest.approx(even.total_j)
+        assert at_once.j_per_step_sampling_ci95 is not None
         low, high = at_once.j_per_step_sampling_ci95
         assert high - low > 0.05
 

@@ -145,6 +145,7 @@ class TestFigures:
             assert (summary.steps, summary.latency_ms) == (0, None)
         else:
             assert summary.latency_ms is not None
+            assert summary.steps is not None
             assert summary.latency_ms.mean * summary.steps == pytest.approx(summary.wall_s * 1000)
 
     @settings(deadline=None)

@@ -69,7 +69,12 @@ class TestGolden:
 
         assert (record.schema, record.status, record.reason) == (1, "complete", None)
         assert record.id == "20261123T212129Z-cpu-sleep-training-b32-s128"
-        assert (record.cell.model, record.cell.steps, record.cell.warmup, record.cell.sleep_ms) == ("sleep", 20, 5, 2.0)
+        assert (record.the_cell.model, record.the_cell.steps, record.the_cell.warmup, record.the_cell.sleep_ms) == (
+            "sleep",
+            20,
+            5,
+            2.0,
+        )
         assert (record.clock.start_monotonic_ns, record.clock.end_monotonic_ns) == (2447176669262, 2447490999394)
         assert record.environment["host"] == "example"
         assert record.device is not None
