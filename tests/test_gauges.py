@@ -37,6 +37,14 @@ def test_the_machine_s_gauges_carry_the_moment_and_are_numbers() -> None:
     assert all(isinstance(gauge.value, int | float) for gauge in gauges)
 
 
+def test_what_is_costly_to_ask_comes_once_a_second() -> None:
+    moments = iter([0, 100_000_000, 900_000_000, 1_000_000_000, 1_100_000_000])
+    gauges = MachineGauges(clock_ns=lambda: next(moments))
+    costly = OF_THE_MACHINE - NOT_EVERYWHERE
+
+    assert [costly <= by_name(gauges.read()).keys() for _ in range(5)] == [True, False, False, True, False]
+
+
 def test_the_busy_ratio_is_that_since_the_last_sample() -> None:
     gauges = MachineGauges()
     was = psutil.cpu_times()
