@@ -23,7 +23,8 @@ NAME = "recorder"
 LATE_PERIODS = 3
 # A run waits no longer than some 10 s for a meter to end.
 SLOWEST_S = 3.0
-SUSPICIOUS_S, SILENCE_S = 1.0, 10.0
+# Silence loses the meter; after a tenth of it we look whether the recorder is still at work.
+SILENCE_S = 10.0
 
 
 class Recorder:
@@ -31,7 +32,10 @@ class Recorder:
 
     name = NAME
 
-    def __init__(self, folder: Path | None = None, *, find: Callable[[], Found] = find_live) -> None:
+    def __init__(
+        self, folder: Path | None = None, *, find: Callable[[], Found] = find_live, silence_s: float = SILENCE_S
+    ) -> None:
+        self._silence_s = silence_s
         self._folder = folder
         self._find = find
 
@@ -64,7 +68,11 @@ class Recorder:
                 f"to tell where a run ends: let it give one each {SLOWEST_S:g} s or more often."
             )
         return RecorderMeter(
-            rundir, period_s=period_s, rails=self._rails, is_at_work=lambda: self.why_unavailable() is None
+            rundir,
+            period_s=period_s,
+            rails=self._rails,
+            is_at_work=lambda: self.why_unavailable() is None,
+            silence_s=self._silence_s,
         )
 
     def _rails(self) -> Mapping[str, RailRecord]:
@@ -81,7 +89,10 @@ class Recorder:
     def _announced(self) -> RunDir:
         found = self._find()
         if found.live is None:
-            raise MeterLost(found.why_not or f"No recorder is at work: start one with `{recorder_command()}`.")
+            raise MeterLost(
+                found.why_not
+                or f"No recorder is at work: `{recorder_command()}` in another terminal is one, for root's meters too."
+            )
         return RunDir(Path(found.live.run))
 
     def _named(self) -> RunDir:
@@ -120,7 +131,9 @@ class RecorderMeter:
         period_s: float,
         rails: Callable[[], Mapping[str, RailRecord]],
         is_at_work: Callable[[], bool],
+        silence_s: float,
     ) -> None:
+        self._silence_s = silence_s
         self._rundir = rundir
         self._is_at_work = is_at_work
         self._period_s = period_s
@@ -173,9 +186,9 @@ class RecorderMeter:
 
     def _raise_if_silent(self) -> None:
         silent_s = time.monotonic() - self._heard_s
-        if silent_s > SILENCE_S:
-            raise MeterLost(f"the recorder has written nothing for {SILENCE_S:g} s")
-        if silent_s > SUSPICIOUS_S and not self._is_at_work():
+        if silent_s > self._silence_s:
+            raise MeterLost(f"the recorder has written nothing for {self._silence_s:g} s")
+        if silent_s > self._silence_s / 10 and not self._is_at_work():
             raise MeterLost("the recorder has ended")
 
     def _look(self) -> list[Reading | Gauge]:

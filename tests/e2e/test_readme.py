@@ -36,7 +36,8 @@ def commands_in(markdown: str) -> list[list[str]]:
     found = []
     for line in code_lines(markdown):
         for part in SEPARATORS.split(re.sub(r"(^|\s)#.*", "", line.removeprefix("$ "))):
-            first, *arguments = re.sub(r"[\[\]]", "", part).split(maxsplit=1) or [""]
+            ours = re.sub(r" -- .*", "", part).strip().removeprefix("sudo ")  # what comes after -- is not for us
+            first, *arguments = re.sub(r"[\[\]]", "", ours).split(maxsplit=1) or [""]
             if first in NAMES:
                 found.append(shlex.split(" ".join(arguments)))
     return found
@@ -62,12 +63,13 @@ Talk of `powerbench run` is no command.
 
 ```console
 $ powerbench report RUN [--json] | less
+$ sudo powerbench power --json -- tar -c . | less
 ```
 
 Not powerbench trace.
 """
 
-    assert commands_in(markdown) == [["run", "quick"], ["report", "RUN", "--json"]]
+    assert commands_in(markdown) == [["run", "quick"], ["report", "RUN", "--json"], ["power", "--json"]]
 
 
 COMMANDS = commands_in(README.read_text("utf-8"))

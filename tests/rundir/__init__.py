@@ -8,7 +8,17 @@ from typing import Any
 
 import msgspec
 
-from powerbench.records import Cell, Clock, DeviceRecord, RunRecord, Stage, StepTrace, Supervisor, WorkloadRecord
+from powerbench.records import (
+    Cell,
+    Clock,
+    DeviceRecord,
+    RailRecord,
+    RunRecord,
+    Stage,
+    StepTrace,
+    Supervisor,
+    WorkloadRecord,
+)
 from powerbench.rundir import RunDir
 from powerbench.rundir.lines import STEPS_HEADER, EventWriter, LineWriter
 from powerbench.rundir.marks import MarksWriter
@@ -41,6 +51,15 @@ def a_cell(**changes: Any) -> Cell:
         **{"steps": 4, "warmup": 0, "min_seconds": 0.0, "copy": "blocking", "sync_every": 1},
     }
     return Cell(**settings | changes)
+
+
+def a_rail(**changes: Any) -> RailRecord:
+    """A processor's rail, but for `changes`."""
+    settings: dict[str, Any] = {
+        **{"source": "rapl", "method": "counter", "state": "measured", "scope": "a rail"},
+        **{"part": "cpu", "period_s": 0.1},
+    }
+    return RailRecord(**settings | changes)
 
 
 def steps_lasting(*milliseconds: float | None, stage: Stage = "step", after: StepTrace | None = None) -> StepTrace:
