@@ -48,8 +48,8 @@ class Recorder:
         return None
 
     def set_up(self) -> tuple[str, ...]:
-        """None: the sentence says all."""
-        return ()
+        """The command that starts one with every right."""
+        return (recorder_command(),)
 
     def sources(self) -> set[str]:
         """The sources whose sensors it reads; none where it is not at work."""
@@ -91,7 +91,7 @@ class Recorder:
         if found.live is None:
             raise MeterLost(
                 found.why_not
-                or f"No recorder is at work: `{recorder_command()}` in another terminal is one, for root's meters too."
+                or "No recorder is at work: `powerbench power` in another terminal is one, under sudo for all meters."
             )
         return RunDir(Path(found.live.run))
 

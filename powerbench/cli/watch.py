@@ -51,9 +51,8 @@ class View:
         """The lines for a terminal so wide."""
         name_width = max((len(name) for name in watched.rails), default=0)
         head = f"{duration(watched.elapsed_s)}  (Ctrl-C ends the recording)"
-        titles = (
-            f"  {'':<{name_width}}  {'power':>9}  {'energy':>11}  the last minute, each bar against the rail's peak"
-        )
+        history = "history, each bar against the rail's peak" if width > NARROW else ""
+        titles = f"  {'':<{name_width}}  {'power':>9}  {'energy':>11}  {history}".rstrip()
         lines = [head, "", titles]
         for name, rail in watched.rails.items():
             lines.append(self._rail_line(name, rail.lost, name_width, watched, width))
@@ -142,14 +141,15 @@ def _others(watched: Watched) -> Iterator[str]:
 
 
 def _wrapped(items: list[str], width: int) -> Iterator[str]:
-    line = " "
+    line = ""
     for item in items:
-        if len(line) + len(item) + 3 > width and line.strip():
+        longer = f"{line}   {item}" if line else f"  {item}"
+        if line and len(longer) >= width:
             yield line
-            line = " "
-        line += f" {item}  "
-    if line.strip():
-        yield line.rstrip()
+            longer = f"  {item}"
+        line = longer
+    if line:
+        yield line
 
 
 def _size() -> tuple[int, int]:
