@@ -15,12 +15,16 @@ from powerbench.errors import PowerbenchError
 from powerbench.records import Cell, RunRecord
 
 
+RECORD = "run.json"
+"""The file by which a folder is a run."""
+
+
 class RunDir:
     """The paths inside one run directory."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.record = path / "run.json"
+        self.record = path / RECORD
         self.energy = path / "energy.csv"
         self.telemetry = path / "telemetry.csv"
 

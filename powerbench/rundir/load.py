@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from powerbench.records import (
     Window,
     WorkloadRecord,
 )
-from powerbench.rundir import RunDir
+from powerbench.rundir import RECORD, RunDir
 from powerbench.rundir.lines import LineTail, read_energy, read_events, read_telemetry
 from powerbench.rundir.marks import MarksReader
 from powerbench.units import counted
@@ -46,6 +47,31 @@ class Run:
     def curves(self) -> dict[str, EnergyCurve]:
         """The joules of each rail, read when they are asked for."""
         return read_energy(RunDir(self.recording or self.path).energy, self.record.rails)
+
+    def telemetry(self) -> dict[str, list[tuple[int, float]]]:
+        """The numeric gauges by name, as (time_ns, value), read when they are asked for."""
+        return read_telemetry(RunDir(self.path).telemetry)
+
+    def events(self, rank: int = 0) -> list[dict[str, Any]]:
+        """What the worker of a rank said of itself, read when it is asked for."""
+        return list(read_events(LineTail(RunDir(self.path).events(rank)).read()))
+
+
+def find_runs(path: Path) -> list[Path]:
+    """The run that the folder `path` is, or all runs in it, of sweeps too, in the order of their names.
+
+    Links inside a folder are passed over: `latest` would be a second of its kind. Raises PowerbenchError where there is
+    no run.
+    """
+    folder = path.resolve() if path.is_symlink() else path
+    if (folder / RECORD).exists():
+        return [folder]
+    found = sorted(Path(where) for where, _, files in os.walk(folder, followlinks=False) if RECORD in files)
+    if not found:
+        raise PowerbenchError(
+            f"There is no run in {path}: name the folder that `powerbench run` printed, or one that holds such folders."
+        )
+    return found
 
 
 def joined(run: Run, recording: Run) -> Run:

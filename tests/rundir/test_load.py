@@ -20,7 +20,7 @@ from powerbench.records import SCHEMA, Clock, RunRecord, Stage, Supervisor, Wind
 from powerbench.rundir import RunDir
 from powerbench.rundir.journal import Journal
 from powerbench.rundir.lines import EventWriter
-from powerbench.rundir.load import is_alive, load_run, measured_steps
+from powerbench.rundir.load import find_runs, is_alive, load_run, measured_steps
 from powerbench.rundir.marks import MarksWriter
 from tests.rundir import (
     GOLDEN,
@@ -408,3 +408,29 @@ def test_what_was_compiled_while_steps_were_timed_is_noted(tmp_path: Path, recom
     write_run(tmp_path, a_running_record(), rows=rows_of(steps_lasting(10, 20)), events=[READY, window])
 
     assert load_run(tmp_path).record.notes == notes
+
+
+class TestFindingRuns:
+    def test_a_run_is_itself(self, tmp_path: Path) -> None:
+        write_run(tmp_path / "a", a_record())
+
+        assert find_runs(tmp_path / "a") == [tmp_path / "a"]
+
+    def test_a_folder_holds_runs_and_sweeps_of_runs(self, tmp_path: Path) -> None:
+        (tmp_path / "sweep").mkdir()
+        for name in ("b", "a", "sweep/2", "sweep/1"):
+            write_run(tmp_path / name, a_record())
+
+        assert find_runs(tmp_path) == [tmp_path / name for name in ("a", "b", "sweep/1", "sweep/2")]
+
+    def test_a_link_is_followed_where_it_is_named_and_passed_over_inside(self, tmp_path: Path) -> None:
+        write_run(tmp_path / "a", a_record())
+        (tmp_path / "latest").symlink_to("a")
+
+        assert find_runs(tmp_path) == [tmp_path / "a"]
+        assert find_runs(tmp_path / "latest") == [tmp_path / "a"]
+
+    @pytest.mark.parametrize("name", ["", "nowhere"])
+    def test_without_a_run_says_what_to_name(self, tmp_path: Path, name: str) -> None:
+        with pytest.raises(PowerbenchError, match=r"There is no run in .*: name the folder"):
+            find_runs(tmp_path / name)
