@@ -8,6 +8,7 @@ from typing import ParamSpec
 
 import typer
 
+from powerbench.cli.compare import compare
 from powerbench.cli.doctor import doctor
 from powerbench.cli.output import NobodyReads, say
 from powerbench.cli.power import power
@@ -17,7 +18,7 @@ from powerbench.cli.run import run
 from powerbench.errors import PowerbenchError
 
 INTERRUPTED = 130
-COMMANDS = (run, power, report, doctor, profiles)
+COMMANDS = (run, power, report, compare, doctor, profiles)
 
 P = ParamSpec("P")
 
