@@ -117,7 +117,7 @@ def _why_nothing_matches(a: Mapping[Key, Mapping[Key, list[int]]], b: Mapping[Ke
 
 
 def _merged(variants: Mapping[Key, list[int]]) -> Key:
-    return tuple((name, tuple(dict(variant)[name] for variant in variants)) for name in VARIANTS)
+    return tuple((name, tuple(dict.fromkeys(dict(variant)[name] for variant in variants))) for name in VARIANTS)
 
 
 def differing(a: Key, b: Key) -> list[str]:

@@ -124,11 +124,12 @@ def _of_processes(repeats: Sequence[Repeat]) -> Side:
     logs = np.log([repeat.value for repeat in repeats])
     count = len(logs)
     between = float(logs.var(ddof=1))
-    draws = _draws(np.random.default_rng(SEED), [_log_blocks(repeat) for repeat in repeats])
+    rng = np.random.default_rng(SEED)
+    draws = _draws(rng, [_log_blocks(repeat) for repeat in repeats])
     within = float(draws.var(axis=0).mean())
     shrink = math.sqrt(max(0.0, between - within) / between * count / (count - 1)) if between else 0.0
-    chosen = np.random.default_rng(SEED + 1).integers(0, count, (DRAWS, count))
-    noise = draws[np.random.default_rng(SEED + 2).permuted(np.tile(np.arange(DRAWS), (count, 1)), axis=1).T, chosen]
+    chosen = rng.integers(0, count, (DRAWS, count), dtype=np.int32)
+    noise = draws[rng.integers(0, DRAWS, (DRAWS, count), dtype=np.int32), chosen]
     resampled = (shrink * (logs - logs.mean())[chosen] + noise).mean(axis=1)
     return Side(float(logs.mean()), float(resampled.var()), count - 1)
 
@@ -166,7 +167,8 @@ def _draws(rng: np.random.Generator, parts: Sequence[Floats]) -> Floats:
     for at, part in enumerate(parts):
         count = len(part)
         if count:
-            drawn[:, at] = part[rng.integers(0, count, (DRAWS, count))].mean(axis=1) * math.sqrt(count / (count - 1))
+            drawn[:, at] = part[rng.integers(0, count, (DRAWS, count), dtype=np.int32)].mean(axis=1)
+            drawn[:, at] *= math.sqrt(count / (count - 1))
     return drawn
 
 
