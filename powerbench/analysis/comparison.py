@@ -1,4 +1,4 @@
-"""Two sets of runs compared as a whole: cell by cell, what differs, what was left out and why, and what a gate says."""
+"""Two sets of runs compared as a whole: cell by cell, what differs, and what was left out and why."""
 
 from __future__ import annotations
 
@@ -10,21 +10,19 @@ from msgspec import Struct
 
 from powerbench.analysis.comparable import Unmatched, in_words, is_one_device, match, what_differs
 from powerbench.analysis.compare import (
-    Process,
     Ratio,
     Ratios,
     compare_processes,
     geometric_mean,
     has_any_energy,
-    process_of,
 )
+from powerbench.analysis.process import Process, process_of
+from powerbench.analysis.slowdown import FEWEST
 from powerbench.errors import PowerbenchError
 from powerbench.records import RunRecord, Status
 from powerbench.rundir.load import Run
 from powerbench.units import counted
 
-# Of fewer steps the median of a process is hardly known.
-FEW_STEPS = 20
 # What a cell can come to on both sides alike: no figure, and none to be had.
 SAME_ENDINGS: tuple[Status, ...] = ("oom", "swapping", "timeout", "unavailable")
 
@@ -222,9 +220,16 @@ def _notes(cell: _Cell) -> Iterator[str]:
             "one program differ. Measure three or more a side with --repeats 3; ten tell more."
         )
     for name, processes in zip("AB", cell.processes, strict=True):
-        few = [one.steps for one in processes if one.steps < FEW_STEPS]
+        few = [one.steps for one in processes if one.steps < FEWEST]
         if few:
             yield f"{name} has runs of only {counted(min(few), 'step')}: too short to be sure of their typical step."
+        unsteady = [one.unsteady for one in processes if one.unsteady is not None]
+        if unsteady:
+            yield (
+                f"{counted(len(unsteady), 'run')} of {name} found no steady state "
+                f"({', '.join(dict.fromkeys(unsteady))}): how long they lasted is in the ratio. `powerbench trace` "
+                "says more."
+            )
     records = cell.records()
     if cell.compared.j_per_step is not None and not is_one_device(*records) and _any_estimated(cell):
         yield (
@@ -252,44 +257,3 @@ def _measured_before(a: Sequence[RunRecord], b: Sequence[RunRecord]) -> str | No
     if max(begun_a) < min(begun_b):
         return "A"
     return "B" if max(begun_b) < min(begun_a) else None
-
-
-def judge(comparison: Comparison) -> Gate:
-    """Whether B is worse than A by the threshold: surely, surely not, or not to be told.
-
-    Latency and joules must be decided: their whole 95 % interval below 1 + threshold, or the verdict of worse.
-    Throughput, which a few slow steps make uncertain, counts where it is surely worse.
-    """
-    found: dict[Outcome, list[str]] = {"regressed": [], "could not measure": [], "inconclusive": [], "passed": []}
-    for cell in comparison.cells:
-        for outcome, reason in _judged(cell, comparison.threshold):
-            found[outcome].append(reason if len(comparison.cells) == 1 else f"{cell.title}: {reason}")
-    found["could not measure"] += [
-        f"{one.title}: {one.reason} ({'both sides' if one.side == 'both' else one.side})"
-        for one in comparison.not_compared
-        if one.is_gap or not comparison.cells
-    ]
-    outcome = next((name for name, reasons in found.items() if reasons), "could not measure")
-    return Gate(fail_above=comparison.threshold, outcome=outcome, reasons=found[outcome])
-
-
-def _judged(cell: Compared, threshold: float) -> Iterator[tuple[Outcome, str]]:
-    if cell.latency_ms is None:
-        yield "could not measure", "no step was measured to its end"
-    else:
-        yield _of_ratio(cell.latency_ms, threshold, "latency")
-    if cell.samples_per_s is not None and cell.samples_per_s.verdict == "slower":
-        yield "regressed", f"throughput is {cell.samples_per_s.ratio:.3f} times that of A"
-    if cell.j_per_step is not None:
-        yield _of_ratio(cell.j_per_step, threshold, "energy")
-    elif cell.is_metered:
-        yield "could not measure", f"energy: {cell.energy_reason}"
-
-
-def _of_ratio(ratio: Ratio, threshold: float, what: str) -> tuple[Outcome, str]:
-    text = f"{what} is {ratio.ratio:.3f} times that of A"
-    if ratio.verdict in ("slower", "more"):
-        return "regressed", text
-    if ratio.interval_of == "processes" and ratio.ci95 is not None and ratio.ci95[1] < 1 + threshold:
-        return "passed", text
-    return "inconclusive", text

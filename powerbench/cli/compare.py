@@ -56,7 +56,8 @@ def compare_paths(
     import msgspec
 
     from powerbench.analysis.compare import THRESHOLD
-    from powerbench.analysis.comparison import compare_runs, judge
+    from powerbench.analysis.comparison import compare_runs
+    from powerbench.analysis.gate import judge
     from powerbench.reports.comparison import as_text
     from powerbench.rundir.load import load_run
 

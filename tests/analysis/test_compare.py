@@ -8,13 +8,12 @@ import pytest
 
 from powerbench.analysis.compare import (
     OF_ENERGY,
-    Process,
     Ratio,
     compare_processes,
     geometric_mean,
-    process_of,
     verdict,
 )
+from powerbench.analysis.process import Process, process_of
 from powerbench.analysis.resampling import Estimate, Repeat
 from powerbench.records import EnergyCurve
 from tests.rundir import MS, START, a_rail, a_record, steps_lasting

@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from powerbench.analysis.compare import Ratio
-from powerbench.analysis.comparison import Compared, Comparison, NotCompared, compare_runs, judge
+from powerbench.analysis.comparison import Compared, Comparison, NotCompared, compare_runs
+from powerbench.analysis.gate import judge
 from powerbench.errors import PowerbenchError
 from powerbench.records import Clock, StepTrace
 from powerbench.rundir.load import Run
@@ -97,6 +98,14 @@ class TestNotes:
 
         assert compared(repeats("a", 20, 20), short).notes == [
             "B has runs of only 5 steps: too short to be sure of their typical step."
+        ]
+
+    def test_say_that_runs_have_no_steady_state(self) -> None:
+        rising = [run(f"b{at}", *[20 + 0.2 * step for step in range(100)]) for at in range(2)]
+
+        assert compared(repeats("a", 20, 20), rising).notes == [
+            "2 runs of B found no steady state (slowdown): how long they lasted is in the ratio. `powerbench trace` "
+            "says more."
         ]
 
     @pytest.mark.parametrize(

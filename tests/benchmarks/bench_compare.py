@@ -21,7 +21,8 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from powerbench.analysis.compare import Process, compare_processes
+from powerbench.analysis.compare import compare_processes
+from powerbench.analysis.process import Process
 from powerbench.analysis.resampling import Repeat, means_of_blocks, medians_of_blocks
 
 if TYPE_CHECKING:
