@@ -6,7 +6,7 @@ import fcntl
 import os
 import platform
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -106,6 +106,17 @@ class SweepDir:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    def begin(self, record: SweepRecord) -> None:
+        """Write sweep.json and point `latest` here. Raises PowerbenchError, and leaves no empty folder."""
+        try:
+            self.write(record)
+        except PowerbenchError:
+            with suppress(OSError):
+                (self.path / f"{SWEEP_FILE}.new").unlink(missing_ok=True)
+                self.path.rmdir()
+            raise
+        RunDir(self.path).link_latest()
 
     def write(self, record: SweepRecord) -> None:
         """Replace sweep.json in one stroke. Raises PowerbenchError where it cannot be written."""
