@@ -26,6 +26,7 @@ from powerbench.settings import (
     option_name,
     parsed,
     typed,
+    value_of,
     written,
 )
 from powerbench.workloads import workload_of
@@ -198,7 +199,7 @@ def _is_of(cell: Cell, entry: Settings) -> bool:
 def _value(cell: Cell, key: str) -> object:
     if key == "device" and cell.device == "auto":  # who excludes the cpu means it also where auto has chosen it
         return choose_device(workload_of(cell.model).only_device or "auto")
-    return getattr(cell.limits if "." in key else cell, key.removeprefix("limits."))
+    return value_of(cell, key)
 
 
 def resolve(cell: Cell, *, metered: bool) -> Cell:
