@@ -9,7 +9,7 @@ import typer
 
 from powerbench.cli import options
 from powerbench.cli.output import print_result, say
-from powerbench.errors import UsageError
+from powerbench.errors import PowerbenchError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,9 @@ EXIT_STATUS: dict[Outcome, int] = {"passed": 0, "regressed": 4, "inconclusive": 
 NOTHING_COMPARED = 1
 
 Side = typer.Argument(metavar="A", help="What to compare with: a run, a sweep, or a folder of repeats.")
-OtherSide = typer.Argument(metavar="B", help="What to compare: the same cells, measured otherwise.")
+OtherSide = typer.Argument(
+    metavar="[B]", help="The same cells, measured otherwise; none where A is of `run --against`.", show_default=False
+)
 FailAbove = Annotated[
     str | None,
     typer.Option(
@@ -33,7 +35,7 @@ FailAbove = Annotated[
 
 def compare(
     a: Annotated[Path, Side],
-    b: Annotated[Path, OtherSide],
+    b: Annotated[Path | None, OtherSide] = None,
     fail_above: FailAbove = None,
     json: options.Json = False,
 ) -> int:
@@ -43,10 +45,48 @@ def compare(
 
     Example: powerbench compare runs/before runs/after --fail-above 5%
     """
-    from powerbench.rundir.load import find_runs
+    limit = share(fail_above)
+    if b is None:
+        return compare_interpreters(a, fail_above=limit, json=json)
+    return compare_paths(counting(a), counting(b), names=(str(a), str(b)), fail_above=limit, json=json)
 
-    paths = [find_runs(path) for path in (a, b)]
-    return compare_paths(paths[0], paths[1], names=(str(a), str(b)), fail_above=share(fail_above), json=json)
+
+def counting(folder: Path) -> list[Path]:
+    """The runs in a folder, without those that a sweep has measured again. Raises PowerbenchError."""
+    from powerbench.rundir.load import find_runs
+    from powerbench.rundir.sweeps import find_sweeps, read_sweep
+
+    again = {sweep / name for sweep in find_sweeps(folder) for name in read_sweep(sweep).superseded}
+    return [path for path in find_runs(folder) if path not in again]
+
+
+def compare_interpreters(folder: Path, *, fail_above: float | None, json: bool) -> int:
+    """Compare the two interpreters of a sweep that `run --against` made; the exit status. Raises PowerbenchError."""
+    from powerbench.rundir.sweeps import SWEEP_FILE, read_sweep
+
+    folder = folder.resolve() if folder.is_symlink() else folder
+    sweep = read_sweep(folder) if (folder / SWEEP_FILE).exists() else None
+    if sweep is None or sweep.against is None:
+        raise UsageError(
+            f"With what is {folder} to be compared? Name two folders; one is enough for a sweep of `run --against`."
+        )
+    ours, others = (
+        [folder / one.run for one in sweep.measurements if one.run is not None and (one.interpreter is None) is is_ours]
+        for is_ours in (True, False)
+    )
+    for name, side in (("this interpreter", ours), (sweep.against, others)):
+        if not side:
+            raise PowerbenchError(f"Nothing was measured in {name} yet: go on with --resume.")
+    names = (f"{folder} in {interpreter_of(ours[0])}", f"{folder} in {sweep.against}")
+    return compare_paths(ours, others, names=names, fail_above=fail_above, json=json)
+
+
+def interpreter_of(run: Path) -> str:
+    """The Python in which a run's worker ran."""
+    from powerbench.rundir import RunDir
+    from powerbench.rundir.load import read_record
+
+    return str(read_record(RunDir(run)).environment.get("interpreter") or "the Python of powerbench")
 
 
 def compare_paths(
