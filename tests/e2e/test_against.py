@@ -44,6 +44,8 @@ def test_each_cell_is_measured_in_both_in_turns_and_compared(tmp_path: Path, oth
     interpreters = [record_of(folder / one["attempts"][-1]["run"])["environment"] for one in measurements]
     assert [it["torch"] == "9.9.9+other" for it in interpreters] == [False, True, True, False]
     assert [it["interpreter"] == str(other) for it in interpreters] == [False, True, True, False]
+    turns = [line.rpartition(", in ")[2] for line in done.stderr.splitlines() if line.startswith("[")]
+    assert turns == ["A", "B", "B", "A"]
     [cell] = json.loads(done.stdout)["cells"]
     assert cell["processes"] == [2, 2]
     assert cell["latency_ms"]["ratio"] == pytest.approx(1.0, abs=0.5)
