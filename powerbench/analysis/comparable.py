@@ -95,7 +95,7 @@ def _alone(
     for variant, runs in these.items():
         if variant not in those:
             nearest = min((differing(variant, theirs) for theirs in those), key=len, default=[])
-            why = f"there is none in {other}" if not nearest else f"in {other} it has another {_list(nearest)}"
+            why = f"there is none in {other}" if not nearest else f"{other} has it only with other {_list(nearest)}"
             yield Unmatched(key, side, runs, why)
 
 

@@ -223,6 +223,9 @@ def _notes(cell: _Cell) -> Iterator[str]:
         few = [one.steps for one in processes if one.steps < FEWEST]
         if few:
             yield f"{name} has runs of only {counted(min(few), 'step')}: too short to be sure of their typical step."
+        metered = sum(one.energy is not None for one in processes)
+        if cell.compared.j_per_step is not None and metered < len(processes):
+            yield f"Only {metered} of {counted(len(processes), 'run')} of {name} {_has(metered)} joules."
         unsteady = [one.unsteady for one in processes if one.unsteady is not None]
         if unsteady:
             yield (
@@ -242,6 +245,10 @@ def _notes(cell: _Cell) -> Iterator[str]:
             f"All of {before} was measured first: what drifted in between is in the ratio. Cells of one sweep, and the "
             "two interpreters of `powerbench run --against`, are measured in turns."
         )
+
+
+def _has(number: int) -> str:
+    return "has" if number == 1 else "have"
 
 
 def _any_estimated(cell: _Cell) -> bool:

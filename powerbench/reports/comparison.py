@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -100,10 +101,8 @@ def _labels(cells: Sequence[Compared]) -> tuple[str, list[str]]:
     columns = [*zip(*split, strict=True)]
     is_same = [len({*column}) == 1 for column in columns]
     common = ", ".join(column[0] for column, same in zip(columns, is_same, strict=True) if same)
-    labels = [
-        ", ".join(part for part, same in zip(parts, is_same, strict=True) if not same).replace(" x sequence ", " x ")
-        for parts in split
-    ]
+    differing = (" ".join(part for part, same in zip(parts, is_same, strict=True) if not same) for parts in split)
+    labels = [label.replace("batch ", "").replace(" x sequence ", " x ") for label in differing]
     return common, labels
 
 
@@ -155,10 +154,22 @@ def _differences(comparison: Comparison) -> Iterator[str]:
 
 
 def _row(row: tuple[str, str, str], label: int, column: int) -> Iterator[str]:
-    cells = [textwrap.wrap(text, width) or [""] for text, width in zip(row, (label, column, column), strict=True)]
+    cells = [_folded(text, width) or [""] for text, width in zip(row, (label, column, column), strict=True)]
     for at in range(max(map(len, cells))):
         name, of_a, of_b = (cell[at] if at < len(cell) else "" for cell in cells)
         yield f"  {name:<{label}}  {of_a:<{column}}  {of_b}".rstrip()
+
+
+def _folded(text: str, width: int) -> list[str]:
+    """`text` in lines of this width, which end behind a space or a slash where they can."""
+    lines = [""]
+    for part in re.split(r"(?<=[/ ])", text):
+        if len((lines[-1] + part).rstrip()) > width and lines[-1]:
+            lines.append("")
+        lines[-1] += part
+        while len(lines[-1].rstrip()) > width:
+            lines[-1:] = [lines[-1][:width], lines[-1][width:]]
+    return [line.rstrip() for line in lines]
 
 
 def _not_compared(missing: Sequence[NotCompared]) -> Iterator[str]:

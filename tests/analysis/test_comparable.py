@@ -96,7 +96,7 @@ def test_several_variants_each_meet_their_like() -> None:
     pairs, unmatched = match(a, b)
 
     assert [(pair.a, pair.b) for pair in pairs] == [([0], [1]), ([1], [0])]
-    assert [(one.side, one.runs, one.reason) for one in unmatched] == [("A", [2], "in B it has another threads")]
+    assert [(one.side, one.runs, one.reason) for one in unmatched] == [("A", [2], "B has it only with other threads")]
 
 
 def test_variants_that_have_no_like_leave_it_open_which_to_compare() -> None:

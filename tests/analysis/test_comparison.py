@@ -12,9 +12,9 @@ from powerbench.analysis.compare import Ratio
 from powerbench.analysis.comparison import Compared, Comparison, NotCompared, compare_runs
 from powerbench.analysis.gate import judge
 from powerbench.errors import PowerbenchError
-from powerbench.records import Clock, StepTrace
+from powerbench.records import Clock, EnergyCurve, StepTrace
 from powerbench.rundir.load import Run
-from tests.rundir import a_cell, a_record, steps_lasting
+from tests.rundir import MS, START, a_cell, a_rail, a_record, steps_lasting
 
 KEYS = ["a", "b", "threshold", "cells", "geometric_mean", "differs", "not_compared", "notes", "gate"]
 
@@ -24,6 +24,21 @@ def run(name: str, *milliseconds: float, **changes: Any) -> Run:
     clock = Clock(boot_id=name, start_monotonic_ns=1, start_unix_ns=2)
     steps = steps_lasting(*milliseconds) if milliseconds else StepTrace()
     return Run(Path(name), a_record(**{"clock": clock} | changes), [steps])
+
+
+class Metered(Run):
+    """A run beside which twenty watts were drawn, from before its first step to behind its last."""
+
+    def curves(self) -> dict[str, EnergyCurve]:
+        times = [START + at * 100 * MS for at in range(-20, 60)]
+        return {name: EnergyCurve(times, [2.0 * at for at in range(len(times))]) for name in self.record.rails}
+
+
+def metered(name: str, **changes: Any) -> Run:
+    """The same with joules: 0.4 in each of its steps of 20 ms."""
+    rails = {"gpu": a_rail(source="ioreport", part="gpu", state="estimated", method="interval average")}
+    plain = run(name, *[20] * 200, **{"rails": rails} | changes)
+    return Metered(plain.path, plain.record, plain.steps)
 
 
 def repeats(side: str, *means_ms: float, **changes: Any) -> list[Run]:
@@ -99,6 +114,23 @@ class TestNotes:
         assert compared(repeats("a", 20, 20), short).notes == [
             "B has runs of only 5 steps: too short to be sure of their typical step."
         ]
+
+    def test_say_that_apples_estimates_are_not_for_comparing_devices(self) -> None:
+        here = [metered(f"a{at}") for at in range(2)]
+        there = [metered(f"b{at}", environment={"host": "another Mac"}) for at in range(2)]
+        again = [metered(f"c{at}") for at in range(2)]
+
+        comparison = compared(here, there)
+
+        assert comparison.cells[0].j_per_step is not None
+        assert comparison.cells[0].j_per_step.ratio == pytest.approx(1.0)
+        assert [note.partition(",")[0] for note in comparison.notes] == ["These joules are Apple's estimates"]
+        assert compared(here, again).notes == []
+
+    def test_say_that_some_runs_have_no_joules(self) -> None:
+        notes = compared([metered("a0"), metered("a1"), metered("a2", rails={})], [metered("b0"), metered("b1")]).notes
+
+        assert notes == ["Only 2 of 3 runs of A have joules."]
 
     def test_say_that_runs_have_no_steady_state(self) -> None:
         rising = [run(f"b{at}", *[20 + 0.2 * step for step in range(100)]) for at in range(2)]

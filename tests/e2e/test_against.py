@@ -48,7 +48,7 @@ def test_each_cell_is_measured_in_both_in_turns_and_compared(tmp_path: Path, oth
     assert turns == ["A", "B", "B", "A"]
     [cell] = json.loads(done.stdout)["cells"]
     assert cell["processes"] == [2, 2]
-    assert cell["latency_ms"]["ratio"] == pytest.approx(1.0, abs=0.5)
+    assert cell["latency_ms"]["verdict"] in ("indistinguishable", "inconclusive")
     assert json.loads(done.stdout)["differs"]["torch"][1] == ["9.9.9+other"]
     assert not [note for note in json.loads(done.stdout)["notes"] if "was measured first" in note]
 

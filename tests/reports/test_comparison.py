@@ -82,10 +82,10 @@ def test_several_cells_are_a_table_for_each_quantity_with_their_mean() -> None:
     assert text.split("\n\n")[1:3] == [
         "bert-tiny, inference",
         "Latency, median step in ms\n"
-        "                      A     B  B / A    95% interval\n"
-        "  batch 16 x 128   20.0  25.0  1.250  1.201 to 1.305  slower\n"
-        "  batch 256 x 128  20.0  25.0  1.250  1.201 to 1.305  slower\n"
-        "  geometric mean               1.250  1.220 to 1.280  slower",
+        "                     A     B  B / A    95% interval\n"
+        "  16 x 128        20.0  25.0  1.250  1.201 to 1.305  slower\n"
+        "  256 x 128       20.0  25.0  1.250  1.201 to 1.305  slower\n"
+        "  geometric mean              1.250  1.220 to 1.280  slower",
     ]
 
 
@@ -99,6 +99,17 @@ def test_what_differs_is_one_table() -> None:
         "  torch         2.12.0                          2.13.0\n"
         "  power mode    normal                          low power"
     )
+
+
+def test_a_path_is_folded_behind_its_slashes() -> None:
+    path = "/home/somebody/projects/powerbench/.venv/bin/python"
+
+    text = as_text(a_comparison(a_cell(), differs={"interpreter": ([path], ["/usr/bin/python3"])}))
+
+    assert text.split("\n\n")[-1].splitlines()[1:] == [
+        "  interpreter   /home/somebody/projects/        /usr/bin/python3",
+        "                powerbench/.venv/bin/python",
+    ]
 
 
 def test_energy_that_is_not_compared_has_its_reason() -> None:
