@@ -41,7 +41,7 @@ def as_sentences(gate: Gate) -> Iterator[str]:
         "inconclusive": f"Inconclusive: whether B costs {limit} more cannot be told. Measure more repeats a side.",
         "could not measure": "Could not measure: not everything that A has could be compared.",
     }
-    yield said[gate.outcome]
+    yield from _wrapped(said[gate.outcome], indent=0, hanging=0)
     if gate.outcome != "passed":
         yield from (line for reason in gate.reasons for line in _wrapped(reason, indent=2, hanging=2))
 

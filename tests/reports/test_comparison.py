@@ -167,7 +167,8 @@ def test_no_line_is_wider_than_a_terminal() -> None:
         (
             "inconclusive",
             [
-                "Inconclusive: whether B costs 5% more cannot be told. Measure more repeats a side.",
+                "Inconclusive: whether B costs 5% more cannot be told. Measure more repeats a",
+                "side.",
                 "  because",
             ],
         ),
