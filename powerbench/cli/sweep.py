@@ -12,7 +12,7 @@ from powerbench.cli.measuring import measure, require_energy, resolved
 from powerbench.cli.names import Names
 from powerbench.cli.output import print_result, say
 from powerbench.errors import PowerbenchError, UsageError
-from powerbench.units import counted, duration
+from powerbench.units import counted
 
 if TYPE_CHECKING:
     from powerbench.profile import Plan
@@ -70,7 +70,9 @@ def sweep(plan: Plan, output: Path, *, resume: bool, retry: Sequence[Status], js
         try:
             work.run()
         except PowerbenchError as error:
-            raise PowerbenchError(f"{error} The sweep stops here; the same command with --resume goes on.") from error
+            raise PowerbenchError(
+                f"{error} The sweep stops here; mend that, and the same command with --resume goes on."
+            ) from error
         show(sweepdir, work.record, names, json=json)
         return exit_status(sweepdir, work.record, stopped=work.stopped)
 
@@ -130,8 +132,10 @@ def tell_beginning(sweepdir: SweepDir, record: SweepRecord, todo: Sequence[int],
 
 def announce(standing: Standing, names: Names) -> None:
     """One line before each cell."""
-    left = "" if standing.left_s is None else f", about {duration(standing.left_s)} left in all"
-    say(f"[{standing.number} of {standing.total}{left}] {names.of(standing.cell, standing.measurement.repeat)}")
+    from powerbench.cli.progress import left_in_words
+
+    where = f"[{standing.number} of {standing.total}{left_in_words(standing.left_s)}]"
+    say(f"{where} {names.of(standing.cell, standing.measurement.repeat)}")
 
 
 def show(sweepdir: SweepDir, record: SweepRecord, names: Names, *, json: bool) -> None:
@@ -148,7 +152,7 @@ def show(sweepdir: SweepDir, record: SweepRecord, names: Names, *, json: bool) -
     finally:
         for at, one in enumerate(record.measurements):
             if one.status not in (None, "complete"):
-                say(f"{at + 1}: {names.of(one.cell, one.repeat)}: {one.status}: {told_reason(one)}.")
+                say(f"Not complete: {at + 1}, {names.of(one.cell, one.repeat)}: {one.status}: {told_reason(one)}.")
         tell_end(sweepdir, record)
 
 

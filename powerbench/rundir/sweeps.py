@@ -124,8 +124,8 @@ class SweepDir:
             write_whole(self.path / SWEEP_FILE, record)
         except OSError as error:
             raise PowerbenchError(
-                f"Cannot write {self.path / SWEEP_FILE}: {error.strerror}. The runs in it are kept; see to the disk, "
-                "and go on with --resume."
+                f"Cannot write {self.path / SWEEP_FILE}: {error.strerror}. Make room, or choose another folder with "
+                "--output."
             ) from error
 
     @contextmanager
