@@ -195,17 +195,17 @@ def _as_written(folder: Path) -> SweepRecord:
 def _looked_at(folder: Path, measurement: Measurement, listed: set[str | None]) -> Measurement:
     """With its last attempt as the run itself tells it, where sweep.json cannot be the last word."""
     last = measurement.last
-    if last is None or (last.status in ANSWERS and (last.run is None or (folder / last.run / RECORD).exists())):
+    if last is None or last.status == "interrupted":
         return measurement
-    if last.run is None and last.status == "running":
+    if last.status in ANSWERS and (last.run is None or (folder / last.run / RECORD).exists()):
+        return measurement
+    if last.run is None:
         last = msgspec.structs.replace(last, run=_left_behind(folder, listed))
     return msgspec.structs.replace(measurement, attempts=[*measurement.attempts[:-1], _as_its_run_says(folder, last)])
 
 
 def _as_its_run_says(folder: Path, attempt: Attempt) -> Attempt:
     if attempt.run is None:
-        if attempt.status != "running":
-            return attempt
         return _interrupted(attempt, "powerbench was killed before its run was begun")
     if not (folder / attempt.run / RECORD).exists():
         return _interrupted(attempt, "its directory is gone")
