@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from powerbench.analysis.summary import Summary, summarize
@@ -50,7 +50,14 @@ class Entry:
 
 def entries_of(runs: Iterable[Run]) -> list[Entry]:
     """An entry of each run, in one pass."""
-    return [_entry(run) for run in runs]
+    entries = [_entry(run) for run in runs]
+    known = {_where(entry): entry.machine for entry in entries if entry.device_name is not None}
+    return [replace(entry, machine=known.get(_where(entry), entry.machine)) for entry in entries]
+
+
+def _where(entry: Entry) -> tuple[object, ...]:
+    """By what a run that ended before its device was named is told to be of the same one as another run."""
+    return (*entry.machine[1:], entry.summary.device, entry.device_name if entry.published else None)
 
 
 def machine_names(entries: Sequence[Entry]) -> dict[Machine, str]:
