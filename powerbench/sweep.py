@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
@@ -187,7 +188,14 @@ class Sweep:
         except (Unavailable, UsageError) as error:
             self._note(at, status="unavailable" if isinstance(error, Unavailable) else "failed", reason=str(error))
             return
-        run = self._measure(cell, self._sweepdir.path, lambda rundir: self._note(at, run=rundir.path.name), standing)
+        try:
+            run = self._measure(
+                cell, self._sweepdir.path, lambda rundir: self._note(at, run=rundir.path.name), standing
+            )
+        except PowerbenchError as error:  # the disk is full, the folder is gone: no answer of the cell's
+            with suppress(PowerbenchError):
+                self._note(at, status="interrupted", reason=str(error))
+            raise
         self._note(at, run=run.path.name, status=run.record.status, reason=run.record.reason)
         self._forecast.learn(took_by(run.record))
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from powerbench.records import Cell
-
 if TYPE_CHECKING:
+    from powerbench.records import Cell
     from powerbench.rundir.sweeps import Measurement
 
 USUAL = ("device", "model", "mode", "batch_size", "sequence_length")

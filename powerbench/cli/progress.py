@@ -45,7 +45,7 @@ class ProgressLine:
         """Show this state."""
         if self._rewrites:
             width = _columns() - 1
-            text = f"{self._subject(progress)}: {in_words(progress)}"[:width]
+            text = f"{self._subject(progress)} {in_words(progress)}"[:width]
             self._write(TO_START_OF_LINE + text + CLEAR_TO_END_OF_LINE)
         elif progress.stage != self._stage:
             self._write(f"{self._what}: {progress.stage}\n")
@@ -54,10 +54,9 @@ class ProgressLine:
     def _subject(self, progress: Progress) -> str:
         """What is measured; in a sweep, which has said it, the number and what is left of the whole."""
         if self._standing is None:
-            return self._what
+            return f"{self._what}:"
         left_s = whole_left_s(self._standing, progress.left_s, elapsed_s=time.monotonic() - self._begun_s)
-        left = "" if left_s is None else f", {duration(max(10.0, left_s))} in all"
-        return f"{self._standing.number} of {self._standing.total}{left}"
+        return f"[{self._standing.number} of {self._standing.total}{left_in_words(left_s)}]"
 
     def _write(self, text: str) -> None:
         if not self._is_heard:
@@ -74,6 +73,13 @@ def whole_left_s(standing: Standing, left_s: float | None, *, elapsed_s: float) 
     if left_s is None and standing.this_s is not None:
         left_s = max(0.0, standing.this_s - elapsed_s)
     return None if left_s is None or standing.after_s is None else left_s + standing.after_s
+
+
+def left_in_words(left_s: float | None) -> str:
+    """`, 12m 05s left`, as it stands behind a number; empty where it is not known."""
+    if left_s is None:
+        return ""
+    return f", {duration(left_s) if left_s >= 9.995 else f'{left_s:.0f}s'} left"
 
 
 def _columns() -> int:

@@ -15,7 +15,7 @@ from powerbench.cli.measuring import measure, require_energy, resolved
 from powerbench.cli.names import Names
 from powerbench.cli.output import print_result, say
 from powerbench.errors import PowerbenchError, UsageError
-from powerbench.units import counted, duration
+from powerbench.units import counted
 
 if TYPE_CHECKING:
     from powerbench.interpreter import Interpreter
@@ -87,7 +87,9 @@ def sweep(
         try:
             work.run()
         except PowerbenchError as error:
-            raise PowerbenchError(f"{error} The sweep stops here; the same command with --resume goes on.") from error
+            raise PowerbenchError(
+                f"{error} The sweep stops here; mend that, and the same command with --resume goes on."
+            ) from error
         compared = show(sweepdir, work.record, names, json=json)
         return exit_status(sweepdir, work.record, stopped=work.stopped) or compared
 
@@ -149,10 +151,11 @@ def tell_beginning(sweepdir: SweepDir, record: SweepRecord, todo: Sequence[int],
 
 def announce(standing: Standing, names: Names) -> None:
     """One line before each cell."""
+    from powerbench.cli.progress import left_in_words
+
     one = standing.measurement
-    name = names.of(standing.cell, one.repeat, one.interpreter)
-    left = "" if standing.left_s is None else f", about {duration(standing.left_s)} left in all"
-    say(f"[{standing.number} of {standing.total}{left}] {name}")
+    where = f"[{standing.number} of {standing.total}{left_in_words(standing.left_s)}]"
+    say(f"{where} {names.of(standing.cell, one.repeat, one.interpreter)}")
 
 
 def show(sweepdir: SweepDir, record: SweepRecord, names: Names, *, json: bool) -> int:
@@ -173,7 +176,7 @@ def show(sweepdir: SweepDir, record: SweepRecord, names: Names, *, json: bool) -
         for at, one in enumerate(record.measurements):
             if one.status not in (None, "complete"):
                 name = names.of(one.cell, one.repeat, one.interpreter)
-                say(f"{at + 1}: {name}: {one.status}: {told_reason(one)}.")
+                say(f"Not complete: {at + 1}, {name}: {one.status}: {told_reason(one)}.")
         tell_end(sweepdir, record)
 
 

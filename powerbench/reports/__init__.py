@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from powerbench.reports.csv import as_csv
 from powerbench.reports.json import as_json, as_json_list
+from powerbench.reports.markdown import as_markdown
 from powerbench.reports.parquet import as_parquet
 from powerbench.reports.terminal import as_terminal
 from powerbench.rundir.load import Run
@@ -30,6 +31,7 @@ class Format:
 
 FORMATS: dict[str, Format] = {
     "terminal": Format(as_terminal),
+    "markdown": Format(as_markdown),
     "csv": Format(as_csv),
     "json": Format(as_json, of_several=as_json_list),
     "parquet": Format(as_parquet, needs_file=True),
