@@ -168,7 +168,9 @@ def show(sweepdir: SweepDir, record: SweepRecord, names: Names, *, json: bool) -
     paths = [sweepdir.path / one.run for one in record.measurements if one.run and one.status != "running"]
     try:
         if record.against is not None and not pending(record.measurements):
-            return compare_interpreters(sweepdir.path, fail_above=None, json=json)
+            status = compare_interpreters(sweepdir.path, fail_above=None, json=json)
+            say()
+            return status
         if json or paths:
             print_tables(paths, json=json)
         return 0
