@@ -264,8 +264,11 @@ class TestWhatIsNotKnown:
         assert energy.partial
         assert energy.total_j == pytest.approx(50)  # five of ten seconds, not extrapolated
         assert energy.j_per_step == pytest.approx(1)
-        assert any("partial" in note for note in found.notes)
-        assert any("it died" in note for note in found.notes)
+        assert found.notes == [
+            "The curve of package-0 ends early: it died.",
+            "The energy is partial: the meter covers 5.00s of 10s and gave nothing after that; the figures a step are "
+            "by the mean power of that part.",
+        ]
 
     def test_one_rail_of_two_that_was_lost_before_is_not_taken_for_nothing(self) -> None:
         rails = {"package-0": a_rail(), "dram-0": a_rail(part="dram", contains=[], lost="it died")}
@@ -353,6 +356,15 @@ class TestTheInterval:
 
         assert self.half_j(a_rail(time_uncertainty_ns=5 * MS), watts) == pytest.approx(plain + 100 * 0.005)
         assert self.half_j(a_rail(quantum_j=1.0), watts) == pytest.approx(plain + 1)
+
+    def test_of_a_part_time_sensor_is_no_wider_for_a_level_that_changes_once(self) -> None:
+        hopper = a_rail(part="gpu", method="counter", averaging_s=0.025, coverage=0.25)
+
+        once = self.half_j(hopper, [100] * 60 + [600] * 70)
+        all_along = self.half_j(hopper, [100, 600] * 65)
+
+        assert once < 0.05 * 3_500
+        assert all_along > 0.15 * 3_500
 
     def test_of_a_mean_over_a_second_allows_for_swings_inside_it_down_to_idle(self) -> None:
         smoothed = a_rail(method="instant, integrated", averaging_s=1.0)
