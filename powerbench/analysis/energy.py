@@ -318,4 +318,4 @@ def _partial(record: RunRecord, part: Window, window: Window) -> str:
 
 def _lost(record: RunRecord, counted: list[str]) -> str:
     reasons = [rail.lost for name in counted if (rail := record.rails[name]).lost is not None]
-    return "; ".join(reasons) or "its curve has no reading around it"
+    return "; ".join(reasons) or "its curve has no reading there"
