@@ -29,7 +29,7 @@ from powerbench.power import SOURCES, Source
 from powerbench.power.kept import Keeper, our_keeper
 from powerbench.records import Clock, RailRecord, Reading, RunRecord, Status, Supervisor, Window
 from powerbench.rundir import RunDir, create_recording_dir
-from powerbench.rundir.live import AlreadyLive, Live, Publisher
+from powerbench.rundir.live import AlreadyLive, Live, Publisher, moved_sensors
 from powerbench.rundir.load import Run, load_run
 
 GAUGE_PERIOD_S = 1.0
@@ -256,7 +256,8 @@ class Recording:
 
     def _announcement(self) -> Live:
         rails = self._metering.rails()
-        return Live(pid=os.getpid(), boot_id=boot_id(), run=str(self._rundir.path.resolve()), rails=rails)
+        run = str(self._rundir.path.resolve())
+        return Live(pid=os.getpid(), boot_id=boot_id(), run=run, rails=rails, moved=moved_sensors())
 
     def _watched(self) -> Watched:
         return Watched(
