@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -26,6 +27,7 @@ EXTRAPOLATED = "~"
 SHORT_S = 9.995
 MOST_NOTES = 8
 FEW_LABELS = 3
+LONGEST_REASON = 240
 
 
 def hundred_steps(group: Group) -> str | None:
@@ -69,14 +71,18 @@ def gaps_in(sections: Iterable[Section]) -> list[Gap]:
             ended = [it.summary for it in group.entries if it.summary.status != "complete" or it not in group.usable]
             if column.published or not ended:
                 continue
-            reasons = list(dict.fromkeys(it.reason or "no reason was recorded" for it in ended))
+            reasons = list(dict.fromkeys(_shortened(it.reason or "no reason was recorded") for it in ended))
             gaps.append(Gap(section, row, column, ended[-1].status, reasons, bool(group.usable)))
     return gaps
 
 
+def _shortened(reason: str) -> str:
+    return textwrap.shorten(reason, LONGEST_REASON, placeholder=" ...")
+
+
 def why_no_joules(entries: Sequence[Entry], names: Mapping[int, str]) -> list[str]:
-    """The reasons for which runs with figures have no joules, each with how many runs it is about, and whose."""
-    measured = [entry for entry in entries if entry.published is None and entry.summary.latency_ms]
+    """The reasons for which runs with figures, and recordings, have no joules; each with how many runs, and whose."""
+    measured = [it for it in entries if it.published is None and (it.summary.latency_ms or it.cell is None)]
     of_reason: dict[str, list[Entry]] = {}
     for entry in measured:
         if entry.summary.energy is None and entry.summary.energy_reason:
