@@ -11,6 +11,7 @@ from powerbench.records import StepTrace
 from powerbench.reports.published import published_runs
 from powerbench.reports.terminal import as_terminal
 from powerbench.rundir.load import Run
+from powerbench.rundir.many import NOT_BEGUN
 from tests.reports import a_run
 from tests.rundir import a_record
 
@@ -143,6 +144,13 @@ def test_a_column_has_one_letter_in_training_and_inference() -> None:
     rows = [line.split() for line in shown(runs) if line.startswith("     16  128")]
 
     assert [row[2] for row in rows] == ["A", "B", "A", "B"]
+
+
+def test_a_cell_that_was_not_begun_says_so_and_no_more() -> None:
+    runs = [a_run(), a_run(64, step_ms=None, status="interrupted", reason=NOT_BEGUN)]
+
+    assert "     64  128  not begun" in shown(runs)
+    assert "  Not completed:" not in shown(runs)
 
 
 def test_a_long_reason_is_cut_in_a_table() -> None:
