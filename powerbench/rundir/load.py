@@ -33,6 +33,11 @@ from powerbench.units import counted
 # How far two readings of one process's start time may lie apart (the kernel counts in hundredths of a second, and
 # the calendar may have been set meanwhile).
 START_TIME_TOLERANCE_S = 2.0
+STEP_ROW = re.compile(r"(\d+),(warmup|step|tail),(\d+),(\d+),(\d*)")
+
+
+class _HasSchema(msgspec.Struct):
+    schema: int
 
 
 @dataclass(frozen=True)
@@ -117,7 +122,7 @@ def _load_recording(rundir: RunDir, record: RunRecord) -> Run:
     if record.status == "running" and not is_alive(record.supervisor, record.clock.boot_id):
         if read_record(rundir).status != "running":  # it was ended while we read
             return load_run(rundir.path)
-        record = msgspec.structs.replace(record, status="interrupted", reason=_gone(record))
+        record = msgspec.structs.replace(record, status="interrupted", reason=gone(record))
     if record.clock.end_monotonic_ns is None:
         record = msgspec.structs.replace(record, windows=record.windows | _as_far_as_its_curves(rundir, record))
     return Run(rundir.path, record, [StepTrace()])
@@ -132,7 +137,8 @@ def _as_far_as_its_curves(rundir: RunDir, record: RunRecord) -> dict[str, Window
     return {"measured": Window(begun.start_ns, max(begun.start_ns + 1, min(last_ns, default=0)))}
 
 
-def _gone(record: RunRecord) -> str:
+def gone(record: RunRecord) -> str:
+    """Why a run whose supervisor is gone reads as interrupted."""
     return f"its supervisor (pid {record.supervisor.pid}) is gone without having ended it"
 
 
@@ -157,7 +163,7 @@ def _as_far_as_it_came(
 ) -> RunRecord:
     """The record of a run that is not over, or was never ended."""
     if not alive:
-        record = msgspec.structs.replace(record, status="interrupted", reason=_gone(record))
+        record = msgspec.structs.replace(record, status="interrupted", reason=gone(record))
     record = complete_record(record, events, steps)
     return record if record.peak_memory_bytes is not None else with_sampled_peak(record, rundir)
 
@@ -186,11 +192,8 @@ def read_record(rundir: RunDir) -> RunRecord:
 
 
 def _schema(data: bytes, rundir: RunDir) -> int:
-    class HasSchema(msgspec.Struct):
-        schema: int
-
     try:
-        return msgspec.json.decode(data, type=HasSchema).schema
+        return msgspec.json.decode(data, type=_HasSchema).schema
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise PowerbenchError(f"{rundir.record} is no run record ({error}); name another folder.") from error
 
@@ -199,7 +202,7 @@ def read_rows(path: Path) -> StepTrace:
     """The steps in a steps.csv, up to the first row that is damaged."""
     trace = StepTrace()
     for line in LineTail(path).read()[1:]:
-        row = re.fullmatch(r"(\d+),(warmup|step|tail),(\d+),(\d+),(\d*)", line)
+        row = STEP_ROW.fullmatch(line)
         if row is None or int(row[1]) != len(trace):
             break
         trace.append(cast(Stage, row[2]), int(row[3]), int(row[4]), int(row[5]) if row[5] else None)
