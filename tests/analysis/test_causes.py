@@ -493,6 +493,13 @@ class TestTheStretches:
         assert verdict.verdict == "slowdown"
         assert "while a step went from 120 ms to 294 ms" in found.evidence
 
+    def test_of_blocks_of_steps_are_found_by_the_numbers_of_their_steps(self) -> None:
+        blocks = steps_lasting(*[None, 2 * FAST_MS] * (STEPS // 2), *[None, 2 * SLOW_MS] * (STEPS // 2))
+
+        (found,) = causes(STORM, steps=blocks)
+
+        assert PACE in found.evidence
+
     def test_of_a_run_that_rose_and_fell_are_the_fifths_with_the_greatest_rise(self) -> None:
         hump = steps_lasting(*[100] * 80, *[200] * 80, *[100] * 80)
         start, end = START + 8 * S, START + 24 * S

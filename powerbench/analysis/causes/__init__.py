@@ -23,9 +23,9 @@ SLOWER = ("slowdown", "no steady state")
 def find_causes(recorded: Recorded, slowdown: Slowdown) -> list[Cause]:
     """The likely causes of a slowdown, most likely first; none where nothing recorded speaks for one.
 
-    `slowdown` is the verdict on the latencies of `recorded.steps.spans("step")`, in their order. Where the run became
-    no slower there is nothing to explain, with two exceptions: slow steps that become more frequent, and times that
-    were taken without waiting for the device, in which a slowdown may be seen that is none.
+    `slowdown` is the verdict on the measured steps of `recorded`, its places in steps. Where the run became no slower
+    there is nothing to explain, with two exceptions: slow steps that become more frequent, and times that were taken
+    without waiting for the device, in which a slowdown may be seen that is none.
     """
     if is_unsynchronized(recorded):
         artefact = not_synchronized(recorded)

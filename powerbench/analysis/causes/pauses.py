@@ -6,7 +6,7 @@ from statistics import median
 
 from powerbench.analysis.causes.cause import Cause, Finding, Strength, evidence, missing
 from powerbench.analysis.causes.load import MOST_OF_IT, PART_OF_IT
-from powerbench.analysis.causes.stretches import Change, covered_s
+from powerbench.analysis.causes.stretches import Change, covered_s, judged_spans
 from powerbench.analysis.recorded import Recorded
 from powerbench.analysis.slowdown import Slowdown
 from powerbench.units import milliseconds
@@ -15,6 +15,8 @@ from powerbench.units import milliseconds
 LONG_STEP, ALIGNED, FEWEST_SPIKES = 1.5, 0.5, 3
 # Of a collection that a step holds, what share of the step's delay it must have taken to be its reason.
 SHARE_OF_DELAY = 0.5
+# Pauses have a length of their own, in which any wait for a core lies: they go before that wait.
+FOREMOST = 10.0
 MORE_SPIKES, MORE_OFTEN = 0.02, 2.0
 
 EXPERIMENT = (
@@ -44,7 +46,7 @@ def growing_spikes(recorded: Recorded, slowdown: Slowdown) -> Finding | None:
     """Single slow steps that become more in the course of the run, most of them while the collector was at work."""
     if not spikes_grow(slowdown):
         return None
-    spans, pauses = recorded.steps.spans("step")[slowdown.warmup_steps :], pauses_of(recorded)
+    spans, pauses = judged_spans(recorded.steps, slowdown), pauses_of(recorded)
     usual_ns = median((end - start) / count for start, end, count in spans) if spans else 0.0
     slow = [(start, end) for start, end, count in spans if end - start > LONG_STEP * usual_ns * count]
     held = [span for span in slow if _explains(pauses, span, usual_ns)]
@@ -81,4 +83,4 @@ def _finding(text: str, strength: Strength) -> Finding:
         not_recorded=missing(["how many objects there were"], so="whether they are kept by a leak is not known"),
         experiment=EXPERIMENT,
     )
-    return Finding(strength, cause, weight=2.0)
+    return Finding(strength, cause, weight=FOREMOST)

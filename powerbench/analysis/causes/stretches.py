@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from statistics import median
 from typing import NamedTuple
 
@@ -92,21 +92,28 @@ class Change:
 
 
 def find_change(steps: StepTrace, slowdown: Slowdown) -> Change | None:
-    """The stretches on both sides of the rise that was found; None where there are too few edges.
+    """The stretches on both sides of the rise that was found, in edges; None where there are too few.
 
     Where there was no single rise (`no steady state`), the two fifths of the run that show the greatest one.
     """
-    spans = steps.spans("step")
-    first, last = slowdown.warmup_steps, len(spans)
-    if last - first < FEWEST_STEPS:
+    spans = judged_spans(steps, slowdown)
+    if len(spans) < FEWEST_STEPS:
         return None
     if slowdown.from_step is None or slowdown.to_step is None or slowdown.verdict == "no steady state":
-        return _greatest_rise(spans[first:])
-    shortest = max(FEWEST_STEPS // 2, round(SHORTEST_SHARE * (last - first)))
-    end = max(FEWEST_STEPS // 2, round(END_SHARE * (last - first)))
-    from_step = slowdown.from_step if slowdown.from_step - first >= shortest else first + end
-    to_step = slowdown.to_step if last - slowdown.to_step >= shortest else last - end
-    return _between(spans[first:from_step], spans[max(from_step, to_step) :])
+        return _greatest_rise(spans)
+    shortest, end = (max(FEWEST_STEPS // 2, round(share * len(spans))) for share in (SHORTEST_SHARE, END_SHARE))
+    firsts = list(accumulate((count for _, _, count in spans), initial=slowdown.warmup_steps))
+    rises, risen = (bisect_left(firsts, step) for step in (slowdown.from_step, slowdown.to_step))
+    rises = rises if rises >= shortest else end
+    risen = risen if len(spans) - risen >= shortest else len(spans) - end
+    return _between(spans[:rises], spans[max(rises, risen) :])
+
+
+def judged_spans(steps: StepTrace, slowdown: Slowdown) -> Spans:
+    """The measured stretches between edges (start_ns, end_ns, steps), without those that were set aside."""
+    spans = steps.spans("step")
+    firsts = list(accumulate((count for _, _, count in spans), initial=0))
+    return spans[bisect_left(firsts, slowdown.warmup_steps) :]
 
 
 def _greatest_rise(spans: Spans) -> Change | None:
@@ -202,7 +209,7 @@ def growth_of(series: Series, change: Change) -> Growth | None:
     """
     inside = values_in(series, change.measured)
     parts = min(PARTS, len(inside))
-    if parts < FEWEST_READINGS + 1:
+    if parts < FEWEST_READINGS:
         return None
     cuts = [round(at * len(inside) / parts) for at in range(parts + 1)]
     usual = [median(inside[start:end]) for start, end in pairwise(cuts)]
