@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from powerbench.analysis.slowdown import Slowdown
 from powerbench.records import EnergyCurve, StepTrace, Window
-from powerbench.units import NS_PER_S, byte_size, milliseconds, seconds_from_ns
+from powerbench.units import byte_size, milliseconds, seconds_from_ns
 
 # A stretch shorter than this share of the run is too short to say what was usual in it; then an end of the run is
 # taken that is long enough to hold some readings, and short against a rise over the whole run.
@@ -79,15 +79,21 @@ class Change:
         """The share of its speed that the loop has lost: 0.5 where a step takes twice as long."""
         return 1 - self.before_s / self.after_s
 
-    def seconds_a_step(self, seconds: float, *, after: bool) -> float:
-        """What of a step are so many seconds of a stretch."""
-        window, mean_s = (self.after, self.mean_after_s) if after else (self.before, self.mean_before_s)
-        return seconds / seconds_from_ns(window.end_ns - window.start_ns) * mean_s
-
     @property
     def extra_s(self) -> float:
         """By how much longer a step takes on average."""
         return self.mean_after_s - self.mean_before_s
+
+    def share_due_to(self, taken: Level) -> float:
+        """How much of the extra time is due to something that takes a share of all time, by the change of that share.
+
+        With the old share, the rest of a step would have taken `(1 - after) / (1 - before)` of what a step takes. What
+        takes the same share of longer steps explains nothing: then all of a step became longer, and it with it.
+        """
+        if self.extra_s <= 0 or taken.before >= 1:
+            return 0.0
+        without_s = self.mean_after_s * (1 - min(1.0, taken.after)) / (1 - taken.before)
+        return (self.mean_after_s - without_s) / self.extra_s
 
     def __str__(self) -> str:
         return f"while a step went from {milliseconds(self.before_s * 1e3)} to {milliseconds(self.after_s * 1e3)}"
@@ -181,7 +187,8 @@ def _rate_in(counter: Series, window: Window) -> float | None:
     start_ns, end_ns = max(window.start_ns, counter[0][0]), min(window.end_ns, counter[-1][0])
     if end_ns - start_ns < (window.end_ns - window.start_ns) / 2:
         return None
-    return (_at(counter, end_ns) - _at(counter, start_ns)) / seconds_from_ns(end_ns - start_ns)
+    risen = _at(counter, end_ns) - _at(counter, start_ns)
+    return risen / seconds_from_ns(end_ns - start_ns) if risen >= 0 else None  # else it was set back
 
 
 def _at(counter: Series, time_ns: int) -> float:
@@ -241,7 +248,7 @@ def _lies_in(start_ns: int, end_ns: int, window: Window) -> bool:
     return window.start_ns <= start_ns and end_ns <= window.end_ns
 
 
-def covered_s(pauses: Sequence[tuple[int, int]], window: Window) -> float:
-    """Seconds of the window that lie in pauses (start_ns, end_ns)."""
+def covered_share(pauses: Sequence[tuple[int, int]], window: Window) -> float:
+    """The share of the window that lies in pauses (start_ns, end_ns)."""
     inside = (min(end, window.end_ns) - max(start, window.start_ns) for start, end in pauses)
-    return sum(max(0, ns) for ns in inside) / NS_PER_S
+    return sum(max(0, ns) for ns in inside) / max(1, window.end_ns - window.start_ns)
