@@ -148,12 +148,12 @@ def _whole_energy(energy: Energy) -> str:
     )
 
 
-def rows(figures: Iterable[tuple[str, str]]) -> Iterable[str]:
+def rows(figures: Iterable[tuple[str, str]], width: int = WIDTH) -> Iterable[str]:
     """Labels in one column, texts in another, long texts wrapped under their own beginning."""
     for label, text in figures:
         yield from textwrap.wrap(
             text,
-            WIDTH,
+            width,
             initial_indent=f"  {label:<{LABEL_WIDTH}}",
             subsequent_indent=" " * (LABEL_WIDTH + 2),
             break_long_words=False,
