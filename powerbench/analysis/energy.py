@@ -263,11 +263,7 @@ def _notes(record: RunRecord, counted: list[str], measured: _Measured, window: W
     told = " ".join(record.notes)
     notes = [f"The curve of {name} ends early: {reason}." for name, reason in lost.items() if reason not in told]
     if measured.part != window:
-        notes.append(
-            f"The energy is partial: the meter covers {duration(duration_s(measured.part))} of "
-            f"{duration(duration_s(window))}"
-            + ("." if record.cell is None else "; the figures a step are by the mean power of that part.")
-        )
+        notes.append(_partial(record, measured.part, window))
     if FEWEST_READINGS <= measured.readings < FEW_READINGS:
         fell_into = "recording" if record.cell is None else "measured steps"
         notes.append(f"Only {number_of(measured.readings, 'reading')} of the meter fell into the {fell_into}.")
@@ -282,6 +278,17 @@ def _notes(record: RunRecord, counted: list[str], measured: _Measured, window: W
             "was running then."
         )
     return notes
+
+
+def _partial(record: RunRecord, part: Window, window: Window) -> str:
+    missing = [
+        word
+        for word, is_missing in (("before", part.start_ns > window.start_ns), ("after", part.end_ns < window.end_ns))
+        if is_missing
+    ]
+    what = f"The energy is partial: the meter covers {duration(duration_s(part))} of {duration(duration_s(window))}"
+    by = "" if record.cell is None else "; the figures a step are by the mean power of that part"
+    return f"{what} and gave nothing {' and '.join(missing)} that{by}."
 
 
 def _lost(record: RunRecord, counted: list[str]) -> str:

@@ -59,6 +59,8 @@ def slow_first_steps(latency_s: Floats) -> int:
     count, width = 0, max(10, len(latency_s) // 20)
     for _ in range(MOST_LOOKS):
         following = latency_s[count + 1 : count + 1 + width]
+        if not len(following):
+            break
         middle = float(np.median(following))
         sigma = float(np.median(np.abs(following - middle))) / NORMAL_50
         is_usual = latency_s[count : len(latency_s) // 4] <= 1.05 * middle + 5 * sigma

@@ -14,7 +14,6 @@ import msgspec
 from powerbench.errors import PowerbenchError
 from powerbench.records import Cell, RunRecord
 
-
 RECORD = "run.json"
 """The file by which a folder is a run."""
 

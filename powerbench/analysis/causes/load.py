@@ -1,0 +1,94 @@
+"""Whether other processes, or other guests of the same hypervisor, took the cores from the worker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from powerbench.analysis.causes.cause import Cause, Finding, Sign, Strength, evidence, missing, sentence, strongest
+from powerbench.analysis.causes.stretches import Change, Level, level_of, rate_of
+from powerbench.analysis.recorded import Recorded
+from powerbench.units import significant
+
+# Of the time by which a step grew, what one thing must have taken for it to be called the cause, or a part of it.
+MOST_OF_IT, PART_OF_IT = 0.5, 0.25
+# A quarter of a core more, for others, is more than the daemons of a quiet machine come and go with.
+MORE_CORES = 0.25
+FEWER_CORES = 0.1
+STOLEN = 0.05
+# With so much of all cores idle, nobody needs to wait for one.
+IDLE = 0.3
+
+
+def other_load(recorded: Recorded, change: Change) -> Finding | None:
+    """Other processes (or, in a virtual machine, other guests) that took the cores from the worker."""
+    signs = list(_signs_of_load(recorded, change))
+    strength = strongest(signs)
+    if strength is None:
+        return None
+    cause = Cause(
+        cause="other load",
+        evidence=evidence([sign.text for sign in signs], pace=str(change)),
+        counter_evidence=sentence(_against_load(recorded, change)),
+        not_recorded=missing(_not_recorded_of_load(recorded), so="so which processes they were is not known"),
+        experiment="End what else runs and repeat the command; while it is slow, "
+        "`ps -Ao pcpu,pid,comm -r | head` (macOS) or `ps -eo pcpu,pid,comm --sort=-pcpu | head` (Linux) names who uses "
+        "the cores.",
+    )
+    return Finding(strength, cause, weight=len(signs))
+
+
+def _signs_of_load(recorded: Recorded, change: Change) -> Iterator[Sign]:
+    waited = rate_of(recorded.gauges.get("worker0.waited_s", ()), change)
+    if waited is not None:
+        extra_s = waited.after * change.mean_after_s - waited.before * change.mean_before_s
+        share = extra_s / change.extra_s if change.extra_s > 0 else 0.0
+        if share >= PART_OF_IT:
+            strength = Strength.ACCOUNTS_FOR_IT if share >= MOST_OF_IT else Strength.SEEN_WITH_IT
+            yield Sign(
+                strength,
+                f"the worker waited for a core for {waited.after:.0%} of the time, before for {waited.before:.0%}",
+            )
+    stolen = level_of(recorded.gauges.get("system.steal_ratio", ()), change)
+    if stolen is not None and stolen.after - stolen.before >= STOLEN:
+        yield Sign(
+            Strength.SEEN_WITH_IT,
+            f"the hypervisor gave {stolen.after:.0%} of the cores' time to other guests, before {stolen.before:.0%}",
+        )
+    others, own = _others(recorded, change), level_of(recorded.gauges.get("worker0.cpu_cores", ()), change)
+    if others is not None and others.after - others.before >= MORE_CORES:
+        displaced = own is not None and own.apart and own.ratio <= 1 - FEWER_CORES
+        yield Sign(
+            Strength.SEEN_WITH_IT if displaced else None,
+            f"other processes kept {significant(max(0.0, others.after))} cores busy, before "
+            f"{significant(max(0.0, others.before))}",
+        )
+        if own is not None and displaced:
+            yield Sign(None, f"the worker got {significant(own.after)} cores, before {significant(own.before)}")
+
+
+def _others(recorded: Recorded, change: Change) -> Level | None:
+    """The cores that were busy with anything but the worker."""
+    busy = level_of(recorded.gauges.get("system.cpu_ratio", ()), change)
+    own = level_of(recorded.gauges.get("worker0.cpu_cores", ()), change)
+    cores = recorded.record.environment.get("logical_cores")
+    if busy is None or own is None or not cores:
+        return None
+    return Level(busy.before * cores - own.before, busy.after * cores - own.after, apart=busy.apart or own.apart)
+
+
+def _against_load(recorded: Recorded, change: Change) -> Iterator[str]:
+    busy = level_of(recorded.gauges.get("system.cpu_ratio", ()), change)
+    if busy is not None and 1 - busy.after >= IDLE:
+        yield f"{1 - busy.after:.0%} of the cores' time was idle meanwhile"
+    others = _others(recorded, change)
+    if others is not None and others.after - others.before < MORE_CORES:
+        yield (
+            f"other processes kept hardly more cores busy ({significant(max(0.0, others.after))}, before "
+            f"{significant(max(0.0, others.before))})"
+        )
+
+
+def _not_recorded_of_load(recorded: Recorded) -> Iterator[str]:
+    yield "the names of other processes"
+    if recorded.record.the_cell.device != "cpu":
+        yield "who else used the device"
