@@ -28,7 +28,7 @@ class Checked:
 
     `name` is its path. `record` is None for a CSV of another tool. `latencies` are those that the verdict rests on, but
     where edges were taken at both ends only, there is none, and they are what a script that never waits would see.
-    `warmup` are those of the steps before the measured ones.
+    `unexplained` is what to say where no cause was found. `warmup` are those of the steps before the measured ones.
     """
 
     name: str
@@ -36,6 +36,7 @@ class Checked:
     latencies: Latencies
     lanes: Sequence[Lane]
     slowdown: Explained
+    unexplained: str
     warmup: Latencies = NO_LATENCIES
 
     @property

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from powerbench.analysis.alignment import line_of
 from powerbench.analysis.counted import counted_rails, scope_in_words
+from powerbench.analysis.recorded import Recorded
 from powerbench.records import EnergyCurve, RunRecord
 
 Unit = Literal["W", "MHz", "°C", "bytes", "cores"]
@@ -46,24 +47,19 @@ class Lane:
         return [None if np.isnan(mean) else float(mean) for mean in means]
 
 
-def lanes_of(
-    record: RunRecord,
-    *,
-    curves: Mapping[str, EnergyCurve],
-    telemetry: Mapping[str, Samples],
-    events: Sequence[Mapping[str, Any]],
-) -> list[Lane]:
+def lanes_of(recorded: Recorded) -> list[Lane]:
     """What was recorded, those first that speak of the latency most often; what was not is absent.
 
     Raises PowerbenchError for a recording of power, which has no device.
     """
+    record, gauges = recorded.record, recorded.gauges
     found = (
-        _power(record, curves),
-        _of_device(record, telemetry, "clock", "clock_mhz", "MHz"),
-        _memory(telemetry, events),
-        _others(record, telemetry),
-        _swap(record, telemetry),
-        _of_device(record, telemetry, "temperature", "temperature_c", "°C"),
+        _power(record, recorded.curves),
+        _of_device(record, gauges, "clock", "clock_mhz", "MHz"),
+        _memory(recorded),
+        _others(record, gauges),
+        _swap(record, gauges),
+        _of_device(record, gauges, "temperature", "temperature_c", "°C"),
     )
     return [lane for lane in found if lane is not None and lane.time_ns]
 
@@ -86,39 +82,33 @@ def _power(record: RunRecord, curves: Mapping[str, EnergyCurve]) -> Lane | None:
     return Lane("power", scope_in_words(record, counted), "W", [int(each) for each in middles], powers_w.tolist())
 
 
-def _of_device(
-    record: RunRecord, telemetry: Mapping[str, Samples], name: str, quantity: str, unit: Unit
-) -> Lane | None:
+def _of_device(record: RunRecord, gauges: Mapping[str, Samples], name: str, quantity: str, unit: Unit) -> Lane | None:
     """A gauge of the device that the steps ran on; none where it is open which of several that is."""
     kind = record.the_cell.device
     own = ["cpu"] if kind == "cpu" else [*counted_rails(record), "gpu"]
-    candidates = [f"{subject}.{quantity}" for subject in own if f"{subject}.{quantity}" in telemetry]
+    candidates = [f"{subject}.{quantity}" for subject in own if f"{subject}.{quantity}" in gauges]
     if not candidates and kind != "cpu":
-        others = [gauge for gauge in telemetry if gauge.endswith(f".{quantity}") and not gauge.startswith("cpu.")]
+        others = [name for name in gauges if name.endswith(f".{quantity}") and not name.startswith("cpu.")]
         candidates = others if len(others) == 1 else []
     if not candidates:
         return None
-    return _lane(name, candidates[0].rpartition(".")[0], unit, telemetry[candidates[0]])
+    return _lane(name, candidates[0].rpartition(".")[0], unit, gauges[candidates[0]])
 
 
-def _memory(telemetry: Mapping[str, Samples], events: Sequence[Mapping[str, Any]]) -> Lane | None:
+def _memory(recorded: Recorded) -> Lane | None:
     """What the device's allocator holds; else, as on the cpu, the worker's resident memory."""
     for held in HELD:
-        samples = [
-            (event["time_ns"], event[held])
-            for event in events
-            if event["event"] == "memory" and event.get(held) is not None
-        ]
+        samples = recorded.memory(held)
         if samples:
             return _lane("memory", held, "bytes", samples)
-    return _lane("memory", "worker", "bytes", telemetry.get("worker0.rss_bytes", ()))
+    return _lane("memory", "worker", "bytes", recorded.gauges.get("worker0.rss_bytes", ()))
 
 
-def _others(record: RunRecord, telemetry: Mapping[str, Samples]) -> Lane | None:
+def _others(record: RunRecord, gauges: Mapping[str, Samples]) -> Lane | None:
     """How many cores were busy with anything but the worker."""
     import numpy as np
 
-    machine, worker = telemetry.get("system.cpu_ratio", ()), telemetry.get("worker0.cpu_cores", ())
+    machine, worker = gauges.get("system.cpu_ratio", ()), gauges.get("worker0.cpu_cores", ())
     cores = record.environment.get("logical_cores")
     if not machine or not worker or not cores:
         return None
@@ -129,9 +119,9 @@ def _others(record: RunRecord, telemetry: Mapping[str, Samples]) -> Lane | None:
     return Lane("others", "cores busy with anything else", "cores", times[inside].astype(int).tolist(), others.tolist())
 
 
-def _swap(record: RunRecord, telemetry: Mapping[str, Samples]) -> Lane | None:
+def _swap(record: RunRecord, gauges: Mapping[str, Samples]) -> Lane | None:
     """Swap in use, where that changed while the steps were measured."""
-    window, samples = record.windows.get("measured"), telemetry.get("system.swap_used_bytes", ())
+    window, samples = record.windows.get("measured"), gauges.get("system.swap_used_bytes", ())
     inside = [value for time_ns, value in samples if window is None or window.start_ns <= time_ns <= window.end_ns]
     if not inside or max(inside) - min(inside) < NOTABLE_SWAP_BYTES:
         return None

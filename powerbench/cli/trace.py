@@ -116,12 +116,10 @@ def read(named: Sequence[Path]) -> Iterator[Subject]:
 
 def from_csv(path: Path) -> Subject:
     """The latencies of another tool, checked."""
-    from powerbench.analysis.checked import Checked, explained, verdict_on
-    from powerbench.analysis.latencies import from_seconds
+    from powerbench.reports.checking import check_latencies
     from powerbench.rundir.latency_csv import read_latencies
 
-    latencies = from_seconds(read_latencies(path).seconds)
-    return Subject(Checked(str(path), None, latencies, [], explained(verdict_on(latencies))), None)
+    return Subject(check_latencies(str(path), read_latencies(path).seconds), None)
 
 
 def from_folder(folder: Path) -> Iterator[Subject]:

@@ -104,7 +104,9 @@ def _bands(checked: Checked, columns: Columns, size: Size) -> Iterator[Band]:
         values = lane.over(edges)
         known = [value for value in values if value is not None]
         if known:
-            axis = axis_for(known, at_least=LEAST_TOP.get(lane.unit, 0.0))
+            least = LEAST_TOP.get(lane.unit, 0.0)
+            # A band of one line has room for one label, so that nothing but zero can be at its foot.
+            axis = axis_for(known, at_least=least) if size.lane_height > 1 else Axis(0.0, max(*known, least))
             yield Band(lane.name, values, axis, _labels(axis, lane.unit), size.lane_height)
 
 
@@ -118,7 +120,7 @@ def _latency(checked: Checked, columns: Columns, height: int) -> Band:
     roomy = sorted(slowest)[int(ROOM_FOR_SLOWEST * (len(slowest) - 1))]
     axis = axis_for([*smooth, max(*smooth, roomy)], lowest=min(smooth))
     labels = milliseconds(axis.base * 1000), milliseconds(axis.top * 1000)
-    return Band("latency", medians, axis, labels, height, slowest)
+    return Band("latency" if checked.is_judged else "submits", medians, axis, labels, height, slowest)
 
 
 def axis_for(values: Sequence[float], *, at_least: float = 0.0, lowest: float | None = None) -> Axis:

@@ -49,13 +49,13 @@ def _usual(cell: Cell, *, is_metered: bool) -> Cell:
 def _options(cell: Cell, usual: Cell) -> Iterator[str]:
     for name in cell.__struct_fields__:
         value = getattr(cell, name)
-        if value == getattr(usual, name):
+        if value is None or value == getattr(usual, name):  # of what is None, the choice was left open
             continue
         if name == "limits":
             yield from _limits(cell.limits)
         elif name in FLAGS and value:
             yield FLAGS[name]
-        elif name in OPTIONS and value is not None:
+        elif name in OPTIONS:
             yield from (OPTIONS[name], _written(value))
         else:
             yield from ("--set", f"{name}={_written(value)}")

@@ -12,7 +12,7 @@ from powerbench.records import RunRecord
 from powerbench.reports.chart import Size, chart
 from powerbench.reports.command import command_for
 from powerbench.reports.terminal import headline, machine_line
-from powerbench.reports.trace import NO_CAUSE, arguments, figures, is_to_explain, verdict
+from powerbench.reports.verdict import arguments, figures, is_slower, verdict
 from powerbench.units import byte_size, counted
 
 # Trackers show code blocks of about so many columns without a scroll bar.
@@ -117,8 +117,8 @@ def _code(lines: Iterator[str] | Sequence[str]) -> Iterator[str]:
 
 def _causes(checked: Checked) -> Iterator[str]:
     if not checked.slowdown.causes:
-        if is_to_explain(checked.slowdown):
-            yield from ("### Likely causes", "", NO_CAUSE.capitalize(), "")
+        if is_slower(checked.slowdown):
+            yield from ("### Likely causes", "", checked.unexplained, "")
         return
     yield from ("### Likely causes", "")
     for number, cause in enumerate(checked.slowdown.causes, start=1):

@@ -11,7 +11,7 @@ from powerbench.analysis.checked import Checked
 from powerbench.analysis.lanes import Lane
 from powerbench.reports.chart import LEAST_TOP, axis_for, changes
 from powerbench.reports.terminal import headline, machine_line
-from powerbench.reports.trace import verdict
+from powerbench.reports.verdict import verdict
 from powerbench.units import NS_PER_S, counted, milliseconds
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ OVER = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1.0}
 MANY, DOT, FINE_DOT = 2000, 3.5, 1.5
 # The level is a running median over so much of the run, of at most so many steps.
 SMOOTHED, LONGEST_MEDIAN = 40, 501
-# A share of the steps may be beyond the axis; they are counted at its edge.
-BEYOND = 0.01
+# The axis is made for the steps between these quantiles; those that are beyond it are counted at its edge.
+ON_THE_AXIS = 0.005, 0.97
 SCALES = {"bytes": (1e9, "GB"), "cores": (1.0, "cores"), "W": (1.0, "W"), "MHz": (1.0, "MHz"), "°C": (1.0, "°C")}
 # Letters of the title in a line.
 WRAP, LONGEST_SUBTITLE = 100, 130
@@ -135,7 +135,7 @@ def _limit(panel: Axes, ms: Floats, level: Floats, at_s: Floats) -> None:
     """An axis for all steps but the few slowest, which are counted where they leave it."""
     import numpy as np
 
-    low, high = (float(each) for each in np.quantile(ms, (BEYOND, 1 - BEYOND)))
+    low, high = (float(each) for each in np.quantile(ms, ON_THE_AXIS))
     axis = axis_for([low, max(high, float(level.max()))])
     ceiling = axis.top + 0.12 * (axis.top - axis.base)
     panel.set_ylim(min(axis.base, float(ms.min())), ceiling)
@@ -153,17 +153,7 @@ def _draw_lane(panel: Axes, lane: Lane, start_s: float, end_s: float) -> None:
     at_s, values = np.asarray(lane.time_ns) / NS_PER_S - start_s, np.asarray(lane.values) / scale
     panel.plot(at_s, values, color=BESIDE, linewidth=1.1)
     panel.set_ylabel(f"{lane.name}\n{unit}")
-    panel.text(
-        0.995,
-        0.86,
-        lane.subject,
-        transform=panel.transAxes,
-        ha="right",
-        va="center",
-        fontsize=7.5,
-        color="#666666",
-        bbox=OVER,
-    )
+    panel.text(1.0, 1.02, lane.subject, transform=panel.transAxes, ha="right", fontsize=7, color="#666666")
     inside = values[(at_s >= 0) & (at_s <= end_s)]
     if len(inside):
         axis = axis_for([float(inside.min()), float(inside.max())], at_least=LEAST_TOP.get(lane.unit, 0.0))

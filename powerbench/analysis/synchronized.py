@@ -21,7 +21,7 @@ FEWEST_STEPS = 3
 DECIDED = ("flat", "warmup", "speedup", "slowdown")
 
 
-class Recorded(NamedTuple):
+class Named(NamedTuple):
     """A run by its name."""
 
     name: str
@@ -47,7 +47,7 @@ class Seen(NamedTuple):
         return f"{first} for the first step and {later} for later ones (median)"
 
 
-def artefacts(runs: Sequence[Recorded]) -> list[str]:
+def artefacts(runs: Sequence[Named]) -> list[str]:
     """For each pair that differs in nothing but `sync_every` 0 and 1, what follows from it, in two sentences."""
     return [
         compared(free, fenced)
@@ -72,7 +72,7 @@ def _loop(cell: Cell) -> Cell:
     return msgspec.structs.replace(cell, **{name: getattr(usual, name) for name in names})
 
 
-def compared(free: Recorded, fenced: Recorded) -> str:
+def compared(free: Named, fenced: Named) -> str:
     """What both saw, and whether a slowdown was an artefact of not synchronizing."""
     unwaited, waited = _seen(from_submissions(free.steps)), _seen(from_edges(fenced.steps))
     if unwaited is None or waited is None:
