@@ -24,11 +24,15 @@ FEW_A_COLUMN = 3
 NEIGHBOURS = 5
 # So many of the columns have room for their slowest step; those of the others are beyond the axis.
 ROOM_FOR_SLOWEST = 0.75
+# Beyond the axis is what is so many times its top; what is closer stands in its highest line.
+FAR_BEYOND = 1.3
+# Longer steps are told as minutes and seconds.
+LONG_S = 9.9995
 MOST_LANES = 4
 # Labels stand beside the chart where that leaves it so many columns, else above it.
 BESIDE = 36
 VALUE_WIDTH = 10
-TICK_ROOM = 12
+TICK_ROOM = 9
 # No load of less than a core fills its band.
 LEAST_TOP: dict[Unit, float] = {"cores": 1.0}
 
@@ -119,8 +123,18 @@ def _latency(checked: Checked, columns: Columns, height: int) -> Band:
         smooth = [median(medians[max(0, at - NEIGHBOURS // 2) : at + NEIGHBOURS // 2 + 1]) for at in range(len(parts))]
     roomy = sorted(slowest)[int(ROOM_FOR_SLOWEST * (len(slowest) - 1))]
     axis = axis_for([*smooth, max(*smooth, roomy)], lowest=min(smooth))
-    labels = milliseconds(axis.base * 1000), milliseconds(axis.top * 1000)
-    return Band("latency" if checked.is_judged else "submits", medians, axis, labels, height, slowest)
+    return Band(
+        "latency" if checked.is_judged else "submits",
+        medians,
+        axis,
+        (_step(axis.base), _step(axis.top)),
+        height,
+        slowest,
+    )
+
+
+def _step(seconds: float) -> str:
+    return milliseconds(seconds * 1000) if seconds < LONG_S else duration(seconds)
 
 
 def axis_for(values: Sequence[float], *, at_least: float = 0.0, lowest: float | None = None) -> Axis:
@@ -174,11 +188,11 @@ def _column(value: float | None, slowest: float | None, band: Band) -> list[str]
     column = [BARS[min(EIGHTHS, max(0, filled - EIGHTHS * row))] for row in range(band.height)]
     if slowest is None:
         return column
-    at = _eighths(slowest, band.axis, band.height) // EIGHTHS
-    if slowest > band.axis.top * (1 + LEAST_SPAN):
+    row, bars_row = ((eighths - 1) // EIGHTHS for eighths in (_eighths(slowest, band.axis, band.height), filled))
+    if slowest > band.axis.top * FAR_BEYOND:
         column[-1] = BEYOND
-    elif column[min(at, band.height - 1)] == " ":
-        column[min(at, band.height - 1)] = SLOWEST
+    elif row > bars_row:
+        column[row] = SLOWEST
     return column
 
 
@@ -225,10 +239,11 @@ def _marks(checked: Checked, columns: Columns, gutter: int) -> Iterator[str]:
     cells = columns.cells * (len(columns.bounds) - 1)
     for step, text in changes(checked):
         at = _cell_of(step, checked, columns)
-        if at + len(text) + 2 <= cells or at < len(text) + 1:
-            yield f"{' ' * (gutter + at)}{HERE} {text}"
+        told = next((each for each in (text, f"step {step:,}") if len(each) < max(at, cells - at - 1)), "")
+        if at + len(told) + 2 <= cells or not told:
+            yield f"{' ' * (gutter + at)}{HERE} {told}".rstrip()
         else:
-            yield f"{' ' * (gutter + at - len(text) - 1)}{text} {HERE}"
+            yield f"{' ' * (gutter + at - len(told) - 1)}{told} {HERE}"
 
 
 def changes(checked: Checked) -> Iterator[tuple[int, str]]:

@@ -15,9 +15,9 @@ NOTHING_ELSE = "Cause not recorded: the file holds latencies and nothing beside 
 
 
 def summary_of(run: Run) -> Summary:
-    """The figures of a run with its verdict; of a recording of power, which has no steps, without."""
+    """The figures of a run with its verdict; without it where no step was measured to its end."""
     recorded = recorded_of(run)
-    slowdown = None if run.record.cell is None else explain(recorded)
+    slowdown = explain(recorded) if recorded.steps.spans("step") else None
     return summarize(str(run.path), run.record, recorded.steps, recorded.curves, slowdown=slowdown)
 
 

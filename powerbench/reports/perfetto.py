@@ -37,7 +37,7 @@ def _of_run(run: Run, pid: int) -> Iterator[Event]:
     """All events of a run that lie behind its start: a meter may have read a moment before it."""
     start_ns = run.record.clock.start_monotonic_ns
     yield from _names(run.record, len(run.steps), pid)
-    for event in (*_windows(run.record), *_steps(run.steps), *_counters(run), *_instants(run)):
+    for event in (*_windows(run.record), *_steps(run), *_counters(run), *_instants(run)):
         time_ns, lasted_ns = event.pop("ns"), event.pop("lasted_ns", None)
         if time_ns < start_ns:
             continue
@@ -82,10 +82,10 @@ def _span(name: str, tid: int, start_ns: int, end_ns: int, **args: Any) -> Event
     return {"ph": "X", "name": name, "tid": tid, "ns": start_ns, "lasted_ns": max(0, end_ns - start_ns), "args": args}
 
 
-def _steps(ranks: Sequence[StepTrace]) -> Iterator[Event]:
-    for rank, steps in enumerate(ranks):
+def _steps(run: Run) -> Iterator[Event]:
+    for rank, steps in enumerate(run.steps):
         yield from _edge_to_edge(steps, _steps_track(rank))
-        yield from _submissions(steps, _submissions_track(rank))
+        yield from _submissions(steps, _submissions_track(rank), run.record)
 
 
 def _edge_to_edge(steps: StepTrace, tid: int) -> Iterator[Event]:
@@ -101,12 +101,13 @@ def _edge_to_edge(steps: StepTrace, tid: int) -> Iterator[Event]:
             first = at + 1
 
 
-def _submissions(steps: StepTrace, tid: int) -> Iterator[Event]:
-    """From the edge before a step, or the submission before it, to when Python had enqueued it."""
-    before_ns = 0
+def _submissions(steps: StepTrace, tid: int, record: RunRecord) -> Iterator[Event]:
+    """From when Python could begin with a step (the submission before it, or the wait after that) to its submission."""
+    waits = record.cell is not None and record.cell.sync_every != 0
+    before_ns = min(steps.start_ns[:1] + steps.submit_ns[:1], default=0)
     for at, submit_ns in enumerate(steps.submit_ns):
-        # Where edges are events of the device, Python may be ahead of the edge before the step.
-        start_ns = max(before_ns, min(steps.start_ns[at], submit_ns))
+        # Where nobody waits, Python may be ahead of the edge before the step, which is then an event of the device.
+        start_ns = max(before_ns, steps.start_ns[at]) if waits else before_ns
         yield _span("submit", tid, start_ns, submit_ns, stage=steps.stage[at], step=at)
         before_ns = submit_ns
 
