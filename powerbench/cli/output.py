@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from contextlib import suppress
 
@@ -30,6 +31,11 @@ def say(text: str = "") -> None:
     with suppress(OSError):
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
+
+
+def columns() -> int:
+    """How wide the terminal is to which results go; 80 where they go elsewhere."""
+    return shutil.get_terminal_size((80, 24)).columns
 
 
 def _let_go_of_stdout() -> None:

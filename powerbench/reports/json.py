@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import msgspec
 
-from powerbench.analysis.summary import summarize
+from powerbench.reports.checking import summary_of
 from powerbench.rundir.load import Run
 
 
 def as_json(runs: Sequence[Run]) -> str:
     """The summary of one run, or of each in a list."""
-    summaries = [summarize(str(run.path), run.record, run.steps[0], run.curves()) for run in runs]
+    summaries = [summary_of(run) for run in runs]
     return msgspec.json.format(msgspec.json.encode(summaries[0] if len(summaries) == 1 else summaries)).decode()
