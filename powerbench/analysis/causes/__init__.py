@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from powerbench.analysis.causes.artefact import is_unsynchronized, not_synchronized, seen_s
+from powerbench.analysis.causes.artefact import is_unsynchronized, not_synchronized
 from powerbench.analysis.causes.cause import Cause, Finding, Kind, Strength
 from powerbench.analysis.causes.host import host_bound
 from powerbench.analysis.causes.load import other_load
@@ -15,7 +15,7 @@ from powerbench.analysis.causes.throttling import power_fell, throttling
 from powerbench.analysis.recorded import Recorded, recorded_of
 from powerbench.analysis.slowdown import Slowdown
 
-__all__ = ["Cause", "Kind", "Recorded", "find_causes", "recorded_of", "seen_s", "unexplained"]
+__all__ = ["Cause", "Kind", "Recorded", "find_causes", "recorded_of", "unexplained"]
 
 SLOWER = ("slowdown", "no steady state")
 

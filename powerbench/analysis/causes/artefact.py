@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from statistics import median
 
 from powerbench.analysis.causes.cause import Cause, missing
+from powerbench.analysis.latencies import from_submissions
 from powerbench.analysis.recorded import Recorded
-from powerbench.records import StepTrace
-from powerbench.units import counted, milliseconds, seconds_from_ns
+from powerbench.units import counted, milliseconds
 
 FEWEST_STEPS = 6
 # The published complaint: "the first iteration took less than half the time than the last".
@@ -20,18 +19,9 @@ def is_unsynchronized(recorded: Recorded) -> bool:
     return recorded.record.the_cell.sync_every == 0 and len(recorded.steps.spans("step")) <= 1
 
 
-def seen_s(steps: StepTrace) -> list[float]:
-    """The times that an unsynchronized script sees: from submission to submission, the first from the first edge."""
-    submits = [submit for stage, submit in zip(steps.stage, steps.submit_ns, strict=True) if stage == "step"]
-    if not submits:
-        return []
-    first_ns = steps.start_ns[steps.stage.index("step")]
-    return [seconds_from_ns(later - earlier) for earlier, later in pairwise([first_ns, *submits])]
-
-
 def not_synchronized(recorded: Recorded) -> Cause | None:
     """The artefact, where the first steps seem much faster than the later ones for want of waiting."""
-    seen = seen_s(recorded.steps)
+    seen = from_submissions(recorded.steps).seconds()
     if len(seen) < FEWEST_STEPS:
         return None
     usual_s = median(seen[len(seen) // 2 :])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from statistics import fmean
 
 from powerbench.analysis.causes.cause import Cause, Finding, Sign, Strength, evidence, missing, sentence, strongest
 from powerbench.analysis.causes.stretches import Change, Level, level_of, rate_of
@@ -42,20 +43,20 @@ def other_load(recorded: Recorded, change: Change) -> Finding | None:
 def _signs_of_load(recorded: Recorded, change: Change) -> Iterator[Sign]:
     waited = rate_of(recorded.gauges.get("worker0.waited_s", ()), change)
     if waited is not None:
-        share = _share_of_waiting(waited, level_of(recorded.gauges.get("worker0.cpu_cores", ()), change), change)
+        share = _share_of_waiting(waited, _mean_of("worker0.cpu_cores", recorded, change), change)
         if share >= PART_OF_IT:
             strength = Strength.ACCOUNTS_FOR_IT if share >= MOST_OF_IT else Strength.SEEN_WITH_IT
             yield Sign(
                 strength,
                 f"the worker waited for a core for {waited.after:.0%} of the time, before for {waited.before:.0%}",
             )
-    stolen = level_of(recorded.gauges.get("system.steal_ratio", ()), change)
+    stolen = _mean_of("system.steal_ratio", recorded, change)
     if stolen is not None and stolen.after - stolen.before >= STOLEN:
         yield Sign(
             Strength.SEEN_WITH_IT,
             f"the hypervisor gave {stolen.after:.0%} of the cores' time to other guests, before {stolen.before:.0%}",
         )
-    others, own = _others(recorded, change), level_of(recorded.gauges.get("worker0.cpu_cores", ()), change)
+    others, own = _others(recorded, change), _mean_of("worker0.cpu_cores", recorded, change)
     if others is not None and others.after - others.before >= MORE_CORES:
         displaced = own is not None and own.apart and own.ratio <= 1 - FEWER_CORES
         yield Sign(
@@ -81,16 +82,20 @@ def _share_of_waiting(waited: Level, own: Level | None, change: Change) -> float
 
 def _others(recorded: Recorded, change: Change) -> Level | None:
     """The cores that were busy with anything but the worker."""
-    busy = level_of(recorded.gauges.get("system.cpu_ratio", ()), change)
-    own = level_of(recorded.gauges.get("worker0.cpu_cores", ()), change)
+    busy = _mean_of("system.cpu_ratio", recorded, change)
+    own = _mean_of("worker0.cpu_cores", recorded, change)
     cores = recorded.record.environment.get("logical_cores")
     if busy is None or own is None or not cores:
         return None
     return Level(busy.before * cores - own.before, busy.after * cores - own.after, apart=busy.apart or own.apart)
 
 
+def _mean_of(gauge: str, recorded: Recorded, change: Change) -> Level | None:
+    return level_of(recorded.gauges.get(gauge, ()), change, fmean)
+
+
 def _against_load(recorded: Recorded, change: Change) -> Iterator[str]:
-    busy = level_of(recorded.gauges.get("system.cpu_ratio", ()), change)
+    busy = _mean_of("system.cpu_ratio", recorded, change)
     if busy is not None and 1 - busy.after >= IDLE:
         yield f"{1 - busy.after:.0%} of the cores' time was idle meanwhile"
     others = _others(recorded, change)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from statistics import correlation, median
@@ -154,18 +154,21 @@ def _each_s(spans: Spans) -> list[float]:
 
 
 def values_in(series: Series, window: Window) -> list[float]:
-    """The readings whose moments lie in the window."""
+    """The readings of the window; one at its very start is still of what was before."""
     times = [time for time, _ in series]
-    return [value for _, value in series[bisect_left(times, window.start_ns) : bisect_right(times, window.end_ns)]]
+    return [value for _, value in series[bisect_right(times, window.start_ns) : bisect_right(times, window.end_ns)]]
 
 
-def level_of(series: Series, change: Change) -> Level | None:
-    """The usual value before and after; None where there are too few readings in either stretch."""
+def level_of(series: Series, change: Change, usual: Callable[[list[float]], float] = median) -> Level | None:
+    """The usual value before and after; None where there are too few readings in either stretch.
+
+    What is itself counted over the time between two readings (busy cores) has a mean as its usual value.
+    """
     before, after = (sorted(values_in(series, window)) for window in (change.before, change.after))
     if min(len(before), len(after)) < FEWEST_READINGS:
         return None
     (low, high), (low_after, high_after) = _quartiles(before), _quartiles(after)
-    return Level(median(before), median(after), apart=high < low_after or high_after < low)
+    return Level(usual(before), usual(after), apart=high < low_after or high_after < low)
 
 
 def _quartiles(ordered: Sequence[float]) -> tuple[float, float]:
