@@ -123,14 +123,8 @@ def _latency(checked: Checked, columns: Columns, height: int) -> Band:
         smooth = [median(medians[max(0, at - NEIGHBOURS // 2) : at + NEIGHBOURS // 2 + 1]) for at in range(len(parts))]
     roomy = sorted(slowest)[int(ROOM_FOR_SLOWEST * (len(slowest) - 1))]
     axis = axis_for([*smooth, max(*smooth, roomy)], lowest=min(smooth))
-    return Band(
-        "latency" if checked.is_judged else "submits",
-        medians,
-        axis,
-        (_step(axis.base), _step(axis.top)),
-        height,
-        slowest,
-    )
+    name, labels = "latency" if checked.is_judged else "submits", (_step(axis.base), _step(axis.top))
+    return Band(name, medians, axis, labels, height, slowest)
 
 
 def _step(seconds: float) -> str:
