@@ -248,7 +248,7 @@ def changes(checked: Checked) -> Iterator[tuple[int, str]]:
     if found.from_step is None or found.change is None:
         return
     word = "slower" if found.change > 0 else "faster"
-    if found.to_step is None or found.to_step - found.from_step <= 1:
+    if found.shape == "step" or found.to_step is None:
         yield found.from_step, f"{word} from here (step {found.from_step:,})"
         return
     yield found.from_step, f"{word} and {word} from here (step {found.from_step:,})"
