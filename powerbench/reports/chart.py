@@ -266,4 +266,6 @@ def _legend(checked: Checked, columns: Columns, size: Size) -> list[str]:
             f" A column is up to {counted(many, 'step')}: the bar is their median, {SLOWEST} the slowest of them, "
             f"{BEYOND} one beyond the axis."
         )
+    if any(lane.name == "others" for lane in checked.lanes[:MOST_LANES]):
+        text += " The others are cores that anything but the worker kept busy."
     return ["", *(f"  {line}" for line in textwrap.wrap(text, size.width - 2))]
