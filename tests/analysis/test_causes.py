@@ -289,6 +289,18 @@ class TestGrowth:
         small = {**STORM, "worker0.rss_bytes": growing(1e9, 1.4e9)}
         assert names(causes(small)) == ["memory pressure", "memory growth"]
 
+    def test_in_proportion_with_the_steps_goes_before_a_part_of_their_delay(self) -> None:
+        steps = steps_lasting(*[FAST_MS + (SLOW_MS - FAST_MS) * at / STEPS for at in range(2 * STEPS)])
+        window = steps.spans("step")[0][0], steps.spans("step")[-1][1]
+        grows = [(time, 1e9 + 1e9 * (time - window[0]) / S) for time in range(*window, TENTH_NS)]
+        waits = [(time, 0.002 * ((time - window[0]) / S) ** 2) for time in range(*window, TENTH_NS)]
+        gauges = {**QUIET, "worker0.rss_bytes": grows, "worker0.waited_s": waits}
+
+        assert names(causes(gauges, steps=steps, verdict=a_verdict(from_step=0, to_step=2 * STEPS))) == [
+            "memory growth",
+            "other load",
+        ]
+
     def test_that_happens_once_is_a_buffer(self) -> None:
         assert causes({**QUIET, "worker0.rss_bytes": level(1e9, 2e9)}) == []
 
@@ -374,6 +386,9 @@ class TestOtherLoad:
             "70% of the cores' time was idle meanwhile; other processes kept hardly more cores busy (0.400, before "
             "0.400)."
         )
+
+    def test_that_takes_the_same_share_of_longer_steps_is_none(self) -> None:
+        assert causes({**QUIET, "worker0.waited_s": counter(0.6, 0.62)}) == []
 
     def test_that_takes_nothing_from_the_worker_is_none(self) -> None:
         assert causes({**QUIET, "system.cpu_ratio": level(0.3, 0.6)}) == []
@@ -539,5 +554,5 @@ def test_whatever_was_recorded_there_is_an_answer_in_whole_sentences(
 
     for cause in found:
         texts = [cause.evidence, cause.counter_evidence, cause.not_recorded, cause.experiment]
-        assert all(text is None or (text[0].isupper() and text.endswith(".")) for text in texts), cause
+        assert all(text is None or (not text[0].islower() and text.endswith(".")) for text in texts), cause
         assert cause.evidence

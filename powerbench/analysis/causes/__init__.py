@@ -8,7 +8,7 @@ from powerbench.analysis.causes.artefact import is_unsynchronized, not_synchroni
 from powerbench.analysis.causes.cause import Cause, Finding, Kind, Strength
 from powerbench.analysis.causes.host import host_bound
 from powerbench.analysis.causes.load import other_load
-from powerbench.analysis.causes.memory import brought_pressure, memory_growth, memory_pressure
+from powerbench.analysis.causes.memory import memory_growth, memory_pressure
 from powerbench.analysis.causes.pauses import garbage_collection, growing_spikes
 from powerbench.analysis.causes.stretches import Change, find_change
 from powerbench.analysis.causes.throttling import power_fell, throttling
@@ -42,9 +42,7 @@ def find_causes(recorded: Recorded, slowdown: Slowdown) -> list[Cause]:
 def _findings(recorded: Recorded, change: Change) -> Iterator[Finding]:
     load, pauses = other_load(recorded, change), garbage_collection(recorded, change)
     pressure = memory_pressure(recorded, change, power=power_fell(recorded, change))
-    growth = memory_growth(recorded, change)
-    if pressure is not None and growth is not None and brought_pressure(growth, recorded, change):
-        growth = Finding(pressure.strength, growth.cause, pressure.weight + 1)
+    growth = memory_growth(recorded, change, pressure=pressure)
     waits_for = _strongest_wait(pressure, load, pauses)
     bound = host_bound(recorded, change, waits_for=waits_for)
     held_back = throttling(recorded, change, waits_for=waits_for)

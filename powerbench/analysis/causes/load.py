@@ -15,6 +15,8 @@ MOST_OF_IT, PART_OF_IT = 0.5, 0.25
 MORE_CORES = 0.25
 FEWER_CORES = 0.1
 STOLEN = 0.05
+# A process's time comes in hundredths of a second, ten times a second.
+MEANINGFUL_CORES = 0.05
 # With so much of all cores idle, nobody needs to wait for one.
 IDLE = 0.3
 
@@ -40,8 +42,7 @@ def other_load(recorded: Recorded, change: Change) -> Finding | None:
 def _signs_of_load(recorded: Recorded, change: Change) -> Iterator[Sign]:
     waited = rate_of(recorded.gauges.get("worker0.waited_s", ()), change)
     if waited is not None:
-        extra_s = waited.after * change.mean_after_s - waited.before * change.mean_before_s
-        share = extra_s / change.extra_s if change.extra_s > 0 else 0.0
+        share = _share_of_waiting(waited, level_of(recorded.gauges.get("worker0.cpu_cores", ()), change), change)
         if share >= PART_OF_IT:
             strength = Strength.ACCOUNTS_FOR_IT if share >= MOST_OF_IT else Strength.SEEN_WITH_IT
             yield Sign(
@@ -64,6 +65,18 @@ def _signs_of_load(recorded: Recorded, change: Change) -> Iterator[Sign]:
         )
         if own is not None and displaced:
             yield Sign(None, f"the worker got {significant(own.after)} cores, before {significant(own.before)}")
+
+
+def _share_of_waiting(waited: Level, own: Level | None, change: Change) -> float:
+    """How much of the extra time went into waiting longer for a core than the same work had waited before.
+
+    Steps that have more to compute wait more often under a load that was there all the time: so waiting counts in
+    proportion to computing, where the worker computes enough for that.
+    """
+    if own is None or min(own.before, own.after) < MEANINGFUL_CORES:
+        return change.share_due_to(waited)
+    longer = waited.after / own.after - waited.before / own.before
+    return longer * own.after * change.mean_after_s / change.extra_s if change.extra_s > 0 else 0.0
 
 
 def _others(recorded: Recorded, change: Change) -> Level | None:

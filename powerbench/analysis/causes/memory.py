@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import msgspec
+
 from powerbench.analysis.causes.cause import (
     Cause,
     Finding,
@@ -16,7 +18,17 @@ from powerbench.analysis.causes.cause import (
     sentence,
     strongest,
 )
-from powerbench.analysis.causes.stretches import Change, Growth, Level, growth_of, level_of, rate_of, values_in
+from powerbench.analysis.causes.stretches import (
+    Change,
+    Growth,
+    Level,
+    Series,
+    goes_along,
+    growth_of,
+    level_of,
+    rate_of,
+    values_in,
+)
 from powerbench.analysis.recorded import Recorded
 from powerbench.units import byte_size, counted
 
@@ -28,6 +40,9 @@ MORE_THAN_BEFORE = 3.0
 # Of what grew, what another counter must have grown by to be the same growth.
 SAME_GROWTH = 0.5
 LITTLE_LEFT = 0.1
+# Of causes that are seen with it: the disk and a device that is held back say more of time than memory that grows, and
+# that says more than a part of the delay that went into waiting for a core.
+SLOW_DISK, GOES_ALONG = 8.0, 5.0
 
 
 class Traffic(NamedTuple):
@@ -59,7 +74,7 @@ def memory_pressure(recorded: Recorded, change: Change, *, power: str | None) ->
         experiment=f"Take half the batch (`--batch-size {max(1, cell.batch_size // 2)}`), or end what else holds "
         "memory: without swapping, the steps stay as fast as the first.",
     )
-    return Finding(strength, cause, weight=len(signs))
+    return Finding(strength, cause, weight=SLOW_DISK)
 
 
 def _signs_of_pressure(recorded: Recorded, change: Change) -> Iterator[Sign]:
@@ -98,11 +113,24 @@ def _rose(rate: Level, least: float) -> bool:
     return rate.after >= max(least, MORE_THAN_BEFORE * rate.before)
 
 
-def memory_growth(recorded: Recorded, change: Change) -> Finding | None:
-    """What of the worker's memory grew all the time: tensors, the allocator's cache, or something outside of both."""
+def memory_growth(recorded: Recorded, change: Change, *, pressure: Finding | None) -> Finding | None:
+    """What of the worker's memory grew all the time: tensors, the allocator's cache, or something outside of both.
+
+    Where the machine is short of memory for it (`pressure`), that is how the growth came to cost time.
+    """
+    finding = _what_grew(recorded, change)
+    if finding is None or pressure is None:
+        return finding
+    cause = msgspec.structs.replace(finding.cause, counter_evidence=None)
+    if _brought_pressure(recorded, change):
+        return Finding(pressure.strength, cause, pressure.weight + 1)
+    return finding._replace(cause=cause)
+
+
+def _what_grew(recorded: Recorded, change: Change) -> Finding | None:
     allocated, held = recorded.memory("allocated"), _held(recorded)
     tensors, cache = growth_of(allocated, change), growth_of(_gap(held, allocated), change)
-    resident = growth_of(recorded.gauges.get("worker0.rss_bytes", ()), change)
+    resident = growth_of(_resident(recorded), change)
     if tensors is not None and not _is_small(tensors, cache):
         return _growing(recorded, change, "tensor leak", f"torch's tensors grew {tensors}")
     if cache is not None:
@@ -118,9 +146,9 @@ def memory_growth(recorded: Recorded, change: Change) -> Finding | None:
     return _growing(recorded, change, "memory outside torch", text, outside, *_new_shapes(recorded))
 
 
-def brought_pressure(growth: Finding, recorded: Recorded, change: Change) -> bool:
-    """Whether what grew is as much as was swapped: then the swapping is how the growth came to cost time."""
-    resident = growth_of(recorded.gauges.get("worker0.rss_bytes", ()), change)
+def _brought_pressure(recorded: Recorded, change: Change) -> bool:
+    """Whether what grew is as much as was swapped; without swap, pages of files make room for it."""
+    resident = growth_of(_resident(recorded), change)
     grown = [found for found in (resident, growth_of(_held(recorded), change)) if found is not None]
     # macOS tells how much is swapped, not how much was written in all
     gauges = recorded.gauges.get("system.swap_out_bytes", recorded.gauges.get("system.swap_used_bytes", ()))
@@ -131,6 +159,10 @@ def brought_pressure(growth: Finding, recorded: Recorded, change: Change) -> boo
 def _held(recorded: Recorded) -> list[tuple[int, float]]:
     """What torch's allocator holds of the device's memory, caches included: `reserved`, and on mps `driver`."""
     return recorded.memory("reserved") or recorded.memory("driver")
+
+
+def _resident(recorded: Recorded) -> Series:
+    return recorded.gauges.get("worker0.rss_bytes", ())
 
 
 def _gap(held: list[tuple[int, float]], allocated: list[tuple[int, float]]) -> list[tuple[int, float]]:
@@ -171,7 +203,8 @@ def _growing(recorded: Recorded, change: Change, kind: Kind, *texts: str) -> Fin
         not_recorded=missing([what], so=so),
         experiment=EXPERIMENTS[kind],
     )
-    return Finding(Strength.GROWS_TOO, cause, weight=1.0)
+    along = any(goes_along(series, recorded.steps, change) for series in (_held(recorded), _resident(recorded)))
+    return Finding(Strength.SEEN_WITH_IT if along else Strength.GROWS_TOO, cause, weight=GOES_ALONG)
 
 
 def _new_shapes(recorded: Recorded) -> Iterator[str]:

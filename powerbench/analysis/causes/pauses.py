@@ -6,7 +6,7 @@ from statistics import median
 
 from powerbench.analysis.causes.cause import Cause, Finding, Strength, evidence, missing
 from powerbench.analysis.causes.load import MOST_OF_IT, PART_OF_IT
-from powerbench.analysis.causes.stretches import Change, covered_s, judged_spans
+from powerbench.analysis.causes.stretches import Change, Level, covered_share, judged_spans
 from powerbench.analysis.recorded import Recorded
 from powerbench.analysis.slowdown import Slowdown
 from powerbench.units import milliseconds
@@ -28,14 +28,12 @@ EXPERIMENT = (
 def garbage_collection(recorded: Recorded, change: Change) -> Finding | None:
     """Collections that took what a step became longer by."""
     pauses = pauses_of(recorded)
-    before_s, after_s = (
-        change.seconds_a_step(covered_s(pauses, window), after=window is change.after)
-        for window in (change.before, change.after)
-    )
-    if change.extra_s <= 0 or (after_s - before_s) / change.extra_s < PART_OF_IT:
+    taken = Level(covered_share(pauses, change.before), covered_share(pauses, change.after), apart=True)
+    share = change.share_due_to(taken)
+    if share < PART_OF_IT:
         return None
-    share = (after_s - before_s) / change.extra_s
-    took, before = milliseconds(after_s * 1e3), milliseconds(before_s * 1e3)
+    took = milliseconds(taken.after * change.mean_after_s * 1e3)
+    before = milliseconds(taken.before * change.mean_before_s * 1e3)
     text = f"garbage collections took {took} of a step on average, before {before}"
     return _finding(
         evidence([text], pace=str(change)), Strength.ACCOUNTS_FOR_IT if share >= MOST_OF_IT else Strength.SEEN_WITH_IT

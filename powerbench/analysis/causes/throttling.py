@@ -18,6 +18,7 @@ LEAST_FALL, FITTING_SHARE = 0.05, 0.5
 # NVML names a reason at each look; one that was there before as often explains no change.
 MORE_OFTEN = 0.25
 WARMER_C = 3.0
+HELD_BACK = 7.0
 LESS_BUSY = 0.1
 # The kernel counts a process's time in hundredths of a second: below this there is little to compare.
 MEANINGFUL_CORES = 0.5
@@ -50,7 +51,7 @@ def throttling(recorded: Recorded, change: Change, *, waits_for: str | None) -> 
         "measures the rest). If heat is the cause, the first steps are fast again and slow down as before; a pause of "
         "seconds, or a new process, does not help.",
     )
-    return Finding(strongest(signs) or Strength.GROWS_TOO, cause, weight=len(signs))
+    return Finding(strongest(signs) or Strength.GROWS_TOO, cause, weight=HELD_BACK)
 
 
 def power_fell(recorded: Recorded, change: Change) -> str | None:
