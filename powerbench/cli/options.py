@@ -84,7 +84,7 @@ Compile = Annotated[
 ]
 Trace = Annotated[
     bool | None,
-    typer.Option("--trace", help="Make it a slowdown trace: gauges at 10 Hz.", rich_help_panel=HOW),
+    typer.Option("--trace", help="Make it a slowdown trace: gauges at 10 Hz, the verdict at the end.", rich_help_panel=HOW),
 ]
 Power = Annotated[
     str | None,
@@ -103,6 +103,7 @@ Idle = Annotated[
     str | None,
     typer.Option(
         "--idle",
+        "--idle-seconds",
         metavar="S",
         help="Measure the idle machine for so long first (5 with a meter).",
         rich_help_panel=POWER,

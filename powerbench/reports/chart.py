@@ -123,14 +123,8 @@ def _latency(checked: Checked, columns: Columns, height: int) -> Band:
         smooth = [median(medians[max(0, at - NEIGHBOURS // 2) : at + NEIGHBOURS // 2 + 1]) for at in range(len(parts))]
     roomy = sorted(slowest)[int(ROOM_FOR_SLOWEST * (len(slowest) - 1))]
     axis = axis_for([*smooth, max(*smooth, roomy)], lowest=min(smooth))
-    return Band(
-        "latency" if checked.is_judged else "submits",
-        medians,
-        axis,
-        (_step(axis.base), _step(axis.top)),
-        height,
-        slowest,
-    )
+    name, labels = "latency" if checked.is_judged else "submits", (_step(axis.base), _step(axis.top))
+    return Band(name, medians, axis, labels, height, slowest)
 
 
 def _step(seconds: float) -> str:
@@ -254,7 +248,7 @@ def changes(checked: Checked) -> Iterator[tuple[int, str]]:
     if found.from_step is None or found.change is None:
         return
     word = "slower" if found.change > 0 else "faster"
-    if found.to_step is None or found.to_step - found.from_step <= 1:
+    if found.shape == "step" or found.to_step is None:
         yield found.from_step, f"{word} from here (step {found.from_step:,})"
         return
     yield found.from_step, f"{word} and {word} from here (step {found.from_step:,})"
@@ -272,4 +266,6 @@ def _legend(checked: Checked, columns: Columns, size: Size) -> list[str]:
             f" A column is up to {counted(many, 'step')}: the bar is their median, {SLOWEST} the slowest of them, "
             f"{BEYOND} one beyond the axis."
         )
+    if any(lane.name == "others" for lane in checked.lanes[:MOST_LANES]):
+        text += " The others are cores that anything but the worker kept busy."
     return ["", *(f"  {line}" for line in textwrap.wrap(text, size.width - 2))]

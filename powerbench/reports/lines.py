@@ -9,6 +9,11 @@ WIDTH = 78
 LABEL_WIDTH = 13
 
 
+def wrapped(text: str, width: int = WIDTH) -> list[str]:
+    """The lines of a paragraph; a path or a command that is longer than a line stays whole, to be copied."""
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+
+
 def rows(figures: Iterable[tuple[str, str]], width: int = WIDTH) -> Iterable[str]:
     """Labels in one column, texts in another, long texts wrapped under their own beginning."""
     for label, text in figures:

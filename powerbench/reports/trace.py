@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import textwrap
 from collections.abc import Iterator, Sequence
 
 from powerbench.analysis.checked import Checked
@@ -11,7 +10,7 @@ from powerbench.analysis.slowdown import Slowdown
 from powerbench.records import RunRecord
 from powerbench.reports.chart import Size, chart
 from powerbench.reports.command import command_for
-from powerbench.reports.lines import rows
+from powerbench.reports.lines import rows, wrapped
 from powerbench.reports.terminal import headline, machine_line
 from powerbench.reports.verdict import causes, figures, is_slower, verdict
 
@@ -25,7 +24,7 @@ def in_terminal(traces: Sequence[Checked], together: Sequence[str] = (), *, widt
     """The traces one below the other, several each under its name, and what they say together; for so many columns."""
     titled = len(traces) > 1
     parts = ["\n".join([*([f"{it.name}:"] if titled else []), *describe(it, width=width)]) for it in traces]
-    parts += ["\n".join(textwrap.wrap(sentence, min(width, WIDEST_TEXT))) for sentence in together]
+    parts += ["\n".join(wrapped(sentence, min(width, WIDEST_TEXT))) for sentence in together]
     return "\n\n".join(parts)
 
 
@@ -35,7 +34,7 @@ def describe(checked: Checked, *, width: int) -> list[str]:
     text = min(width, WIDEST_TEXT)
     return [
         *_heading(checked.record, text),
-        *textwrap.wrap(verdict(checked), text),
+        *wrapped(verdict(checked), text),
         "",
         *chart(checked, Size(width)),
         *(["", *shown] if (shown := list(rows(figures(checked), text))) else []),
@@ -45,8 +44,8 @@ def describe(checked: Checked, *, width: int) -> list[str]:
 
 def _heading(record: RunRecord | None, width: int) -> Iterator[str]:
     if record is not None:
-        yield from textwrap.wrap(headline(record), width)
-        yield from textwrap.wrap(machine_line(record), width)
+        yield from wrapped(headline(record), width)
+        yield from wrapped(machine_line(record), width)
         yield ""
 
 

@@ -90,8 +90,9 @@ def _draw(panels: Sequence[Axes], checked: Checked) -> None:
     for panel, lane in zip(panels[1:], checked.lanes, strict=True):
         _draw_lane(panel, lane, start_s, float(edges_s[-1]))
     _mark_changes(panels, checked, lambda step: float(np.interp(step, firsts, edges_s)))
-    panels[0].set_xlim(_before_s(checked), float(edges_s[-1]))
-    _count_steps(panels[0], edges_s, firsts)
+    panels[0].set_xlim(_before_s(checked), float(edges_s[-1]) or 1.0)
+    if edges_s[-1] > 0:
+        _count_steps(panels[0], edges_s, firsts)
 
 
 def _before_s(checked: Checked) -> float:
@@ -128,7 +129,7 @@ def _running_median(ms: Floats) -> Floats:
     from scipy.ndimage import median_filter
 
     size = max(3, min(len(ms) // SMOOTHED, LONGEST_MEDIAN)) | 1
-    return np.asarray(median_filter(ms, size=min(size, len(ms)), mode="nearest"))
+    return np.asarray(median_filter(ms, size=min(size, len(ms)), mode="mirror"))
 
 
 def _limit(panel: Axes, ms: Floats, level: Floats, at_s: Floats) -> None:
@@ -137,7 +138,7 @@ def _limit(panel: Axes, ms: Floats, level: Floats, at_s: Floats) -> None:
 
     low, high = (float(each) for each in np.quantile(ms, ON_THE_AXIS))
     axis = axis_for([low, max(high, float(level.max()))])
-    ceiling = axis.top + 0.12 * (axis.top - axis.base)
+    ceiling = (axis.top + 0.12 * (axis.top - axis.base)) or 1.0
     panel.set_ylim(min(axis.base, float(ms.min())), ceiling)
     beyond = ms > ceiling
     if beyond.any():

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
 
 from powerbench.analysis.causes import Cause
 from powerbench.analysis.checked import Checked
 from powerbench.analysis.slowdown import Slowdown, Spikes, sentence
-from powerbench.reports.lines import rows
+from powerbench.reports.lines import rows, wrapped
 from powerbench.units import counted, milliseconds
 
 NOT_JUDGED = (
@@ -69,7 +68,7 @@ def causes(checked: Checked, width: int) -> Iterator[str]:
         yield from rows(arguments(cause), width)
     if not found.causes and is_slower(found):
         yield ""
-        yield from textwrap.wrap(checked.unexplained, width)
+        yield from wrapped(checked.unexplained, width)
 
 
 def arguments(cause: Cause) -> Iterator[tuple[str, str]]:

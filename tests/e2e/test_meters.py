@@ -452,7 +452,7 @@ class TestTroubleWithPowermetrics:
         latency_is_whole(mac, seconds=1)
         assert mac.summary["energy"] is None
         assert mac.summary["energy_reason"] == (
-            "the meter gave nothing during the measured steps (its curve has no reading around them)"
+            "the meter gave nothing during the measured steps (its curve has no reading there)"
         )
 
     def test_that_says_nonsense_before_the_first_step(self, meter: Path) -> None:

@@ -56,8 +56,8 @@ def test_labels_stand_beside_the_chart_where_there_is_room() -> None:
     assert drawn([100.0] * 40, size=Size(width=78, height=2)) == (
         "  latency     100 ms ┤████████████████████████████████████████\n"
         "             70.0 ms ┤████████████████████████████████████████\n"
-        "                     └┬───────────────────┬───────────────────\n"
-        "                step  0                   20\n"
+        "                     └┬─────────┬─────────┬─────────┬─────────\n"
+        "                step  0         10        20        30\n"
         "\n"
         "  40 steps in 4.00s."
     )
