@@ -119,7 +119,10 @@ def from_csv(path: Path) -> Subject:
     from powerbench.reports.checking import check_latencies
     from powerbench.rundir.latency_csv import read_latencies
 
-    return Subject(check_latencies(str(path), read_latencies(path).seconds), None)
+    latencies = read_latencies(path)
+    if not latencies.is_named:
+        say(f"{path} names no unit: its latencies are read as seconds.")
+    return Subject(check_latencies(str(path), latencies.seconds), None)
 
 
 def from_folder(folder: Path) -> Iterator[Subject]:

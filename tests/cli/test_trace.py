@@ -246,6 +246,15 @@ class TestCsv:
         assert "Cause not recorded: the file holds latencies and nothing beside them." in told.out
         assert "powerbench run --trace" in told.err
 
+    def test_without_a_unit_is_said_to_be_seconds(self, capsys: Screen, tmp_path: Path) -> None:
+        (tmp_path / "bare.csv").write_text("0.1\n" * 30)
+
+        assert main(["trace", str(tmp_path / "bare.csv"), "--json"]) == 0
+
+        told = capsys.readouterr()
+        assert told.err == f"{tmp_path / 'bare.csv'} names no unit: its latencies are read as seconds.\n"
+        assert json.loads(told.out)["slowdown"]["steady_s"] == pytest.approx(0.1)
+
     def test_that_is_none_is_refused(self, capsys: Screen, tmp_path: Path) -> None:
         (tmp_path / "two.csv").write_text("1,2\n")
 
