@@ -219,7 +219,8 @@ class TestMemoryPressure:
         assert found.evidence == (
             f"80.0 MB a second were written to swap, before 0 B, {PACE}; 60.0 MB a second were read back from swap, "
             "before 0 B; the worker had to wait for the disk for 900 pages of its memory a second, before 0; 200 MB of "
-            "16.0 GB were left; the power of the gpu fell from 46.0 W to 20.0 W, as that of a device that waits does."
+            "memory were left of 16.0 GB; the power of the gpu fell from 46.0 W to 20.0 W, as that of a device that "
+            "waits does."
         )
         assert found.experiment.startswith("Take half the batch (`--batch-size 16`)")
 
@@ -477,7 +478,7 @@ class TestWithoutACause:
     def test_is_a_slowdown_of_which_nothing_was_recorded(self) -> None:
         assert causes() == []
         assert unexplained(Recorded(on_mps(rails={}), slower())) == (
-            "Cause not recorded: nothing that was recorded changed with the steps. Not recorded, and so not ruled out: "
+            "Cause not recorded: nothing that was recorded speaks for one. Not recorded, and so not ruled out: "
             "power, memory and swap, the load of the machine, the worker's memory, a clock, who else used the device "
             "(throttling, swapping, other processes, a leak, another program on it). `powerbench doctor` says what "
             "could be."
@@ -486,7 +487,7 @@ class TestWithoutACause:
     def test_is_a_slowdown_in_which_nothing_recorded_changed(self) -> None:
         assert causes(QUIET) == []
         assert unexplained(Recorded(on_cpu(), slower(), gauges=QUIET)) == (
-            "Cause not recorded: nothing that was recorded changed with the steps."
+            "Cause not recorded: nothing that was recorded speaks for one."
         )
 
     def test_is_a_run_without_steps(self) -> None:

@@ -16,8 +16,8 @@ MOST_OF_IT, PART_OF_IT = 0.5, 0.25
 MORE_CORES = 0.25
 FEWER_CORES = 0.1
 STOLEN = 0.05
-# A process's time comes in hundredths of a second, ten times a second.
-MEANINGFUL_CORES = 0.05
+# A process's time comes in hundredths of a second: over a second or two, less than this is hardly a number.
+MEANINGFUL_CORES = 0.02
 # With so much of all cores idle, nobody needs to wait for one.
 IDLE = 0.3
 

@@ -101,7 +101,7 @@ def _supporting(recorded: Recorded, change: Change) -> Iterator[Sign]:
     total = recorded.record.environment.get("memory_bytes")
     left = level_of(recorded.gauges.get("system.memory_available_bytes", ()), change)
     if left is not None and total and left.after < LITTLE_LEFT * total:
-        yield Sign(None, f"{byte_size(left.after)} of {byte_size(total)} were left")
+        yield Sign(None, f"{byte_size(left.after)} of memory were left of {byte_size(total)}")
     held, limit = (values_in(recorded.memory(name), change.after) for name in ("driver", "recommended"))
     if held and limit and held[-1] > limit[-1]:
         yield Sign(

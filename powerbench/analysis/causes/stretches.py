@@ -187,6 +187,9 @@ def rate_of(counter: Series, change: Change) -> Level | None:
 def _rate_in(counter: Series, window: Window) -> float | None:
     if len(counter) < 2:
         return None
+    inside = [reading for reading in counter if window.start_ns <= reading[0] <= window.end_ns]
+    if len(inside) >= FEWEST_READINGS:  # then nothing from beyond the edges gets in
+        counter = inside
     start_ns, end_ns = max(window.start_ns, counter[0][0]), min(window.end_ns, counter[-1][0])
     if end_ns - start_ns < (window.end_ns - window.start_ns) / 2:
         return None
