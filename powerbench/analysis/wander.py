@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import TYPE_CHECKING, NamedTuple
 
 from powerbench.analysis.drift import Noise
@@ -18,6 +19,9 @@ CONFIDENCE = 0.99
 TENTH = 10
 FEWEST_STEPS = 8
 BISECTIONS = 60
+# 99 % of a normal distribution lie within this many standard deviations.
+NORMAL_99 = 2.576
+LONGER, MOST_LONGER, PROBABLY = 1.1, 100.0, 0.75
 
 
 class Level(NamedTuple):
@@ -46,15 +50,34 @@ def end_over_start(blocks: Blocks, noise: Noise) -> Level:
     """The mean of the last tenth less that of the first."""
     length = tenth(blocks)
     size = float(blocks.mean[-length:].mean() - blocks.mean[:length].mean())
-    return Level(size, half_of_ratio(noise, len(blocks.mean), length))
+    return Level(size, _half_of_ratio(noise, len(blocks.mean), length))
 
 
-def half_of_ratio(noise: Noise, count: int, length: int, memories: Floats | None = None) -> float:
+def steps_until(half: float, blocks: Blocks, noise: Noise) -> int | None:
+    """How many more steps would probably bring the half-width of the ratio down to `half`; None beyond reason.
+
+    More steps also tell the memory. So it is taken for known, one memory after the other, and the answer is that of
+    most of them by weight.
+    """
+    import numpy as np
+
+    count, length = len(blocks.mean), tenth(blocks)
+    longer = 1.0
+    while longer < MOST_LONGER:
+        longer *= LONGER
+        then = round(count * longer)
+        spread = [_spread_of_difference(memory, then, max(length, then // TENTH)) for memory in MEMORIES]
+        is_enough = NORMAL_99 * noise.sigma * np.array(spread) * (1 + 4 / then) <= half
+        if float(noise.weight[is_enough].sum()) >= PROBABLY:
+            return ceil((longer - 1) * count * blocks.per_block)
+    return None
+
+
+def _half_of_ratio(noise: Noise, count: int, length: int) -> float:
     """The half-width of the ratio of means over `length` blocks at either end of `count`."""
     import numpy as np
 
-    known = np.array(MEMORIES) if memories is None else memories
-    spread = [_spread_of_difference(float(memory), count, length) for memory in known]
+    spread = [_spread_of_difference(memory, count, length) for memory in MEMORIES]
     return _half(noise, np.array(spread), count)
 
 
