@@ -9,6 +9,7 @@ import msgspec
 from powerbench.analysis.slowdown import Slowdown, across, sentence_across
 from powerbench.analysis.synchronized import Named, artefacts
 from powerbench.records import RunRecord
+from powerbench.reports.terminal import headline
 from powerbench.rundir.load import Run
 
 
@@ -20,12 +21,13 @@ def together(runs: Sequence[tuple[Run, Slowdown]]) -> list[str]:
 
 def repeats(runs: Sequence[tuple[Run, Slowdown]]) -> Iterator[str]:
     """For each cell that was measured more than once on one device, what its runs come to."""
-    of_cells: dict[bytes, list[Slowdown]] = {}
+    of_cells: dict[bytes, list[tuple[Run, Slowdown]]] = {}
     for run, found in runs:
-        of_cells.setdefault(_what(run.record), []).append(found)
-    for founds in of_cells.values():
-        if len(founds) > 1:
-            yield sentence_across(across(founds))
+        of_cells.setdefault(_what(run.record), []).append((run, found))
+    for repeated in of_cells.values():
+        if len(repeated) > 1:
+            said = sentence_across(across([found for _, found in repeated]))
+            yield f"{headline(repeated[0][0].record)}: {said}"
 
 
 def _what(record: RunRecord) -> bytes:

@@ -36,7 +36,7 @@ def checked(milliseconds: list[float], **cell: Any) -> tuple[Run, Slowdown]:
 def test_repeats_of_one_cell_are_compared(repeats: list[list[float]], said: str) -> None:
     (sentence,) = together([checked(each) for each in repeats])
 
-    assert sentence.startswith(said)
+    assert sentence.startswith(f"bert-tiny, inference, batch 16 x sequence 128, float32: {said}")
 
 
 def test_runs_of_different_cells_are_no_repeats() -> None:
