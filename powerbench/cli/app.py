@@ -14,10 +14,11 @@ from powerbench.cli.power import power
 from powerbench.cli.profiles import profiles
 from powerbench.cli.report import report
 from powerbench.cli.run import run
+from powerbench.cli.trace import trace
 from powerbench.errors import PowerbenchError
 
 INTERRUPTED = 130
-COMMANDS = (run, power, report, doctor, profiles)
+COMMANDS = (run, power, trace, report, doctor, profiles)
 
 P = ParamSpec("P")
 

@@ -30,7 +30,7 @@ FormatName = Annotated[
     typer.Option(
         "--format",
         metavar="NAME",
-        help="terminal, markdown, csv, json or parquet.",
+        help="terminal, markdown, csv, json, parquet or perfetto.",
         rich_help_panel=options.RESULT,
     ),
 ]

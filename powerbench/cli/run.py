@@ -132,4 +132,4 @@ def show(measured: Run, *, json: bool) -> None:
             reason = (record.reason or "no reason was recorded").rstrip(".")
             say(f"powerbench: The run was not completed ({record.status}): {reason}.")
         say(f"Recorded in {measured.path}")
-        say(f"See it again with: powerbench report {measured.path}")
+        say(f"See it again with: powerbench {'trace' if record.the_cell.trace else 'report'} {measured.path}")

@@ -9,6 +9,7 @@ from powerbench.reports.csv import as_csv
 from powerbench.reports.json import as_json, as_json_list
 from powerbench.reports.markdown import as_markdown
 from powerbench.reports.parquet import as_parquet
+from powerbench.reports.perfetto import as_perfetto
 from powerbench.reports.terminal import as_terminal
 from powerbench.rundir.load import Run
 
@@ -35,4 +36,5 @@ FORMATS: dict[str, Format] = {
     "csv": Format(as_csv),
     "json": Format(as_json, of_several=as_json_list),
     "parquet": Format(as_parquet, needs_file=True),
+    "perfetto": Format(as_perfetto, needs_file=True),
 }

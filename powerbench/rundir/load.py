@@ -26,7 +26,7 @@ from powerbench.records import (
     WorkloadRecord,
 )
 from powerbench.rundir import RECORD, RunDir
-from powerbench.rundir.lines import LineTail, read_energy, read_events, read_telemetry
+from powerbench.rundir.lines import LineTail, read_energy, read_events, read_telemetry, read_words
 from powerbench.rundir.marks import MarksReader
 from powerbench.units import counted
 
@@ -56,6 +56,10 @@ class Run:
     def telemetry(self) -> dict[str, list[tuple[int, float]]]:
         """The numeric gauges by name, as (time_ns, value), read when they are asked for."""
         return read_telemetry(RunDir(self.path).telemetry)
+
+    def words(self) -> dict[str, list[tuple[int, str]]]:
+        """The gauges that are words (`thermal_pressure`) by name, as (time_ns, word), read when they are asked for."""
+        return read_words(RunDir(self.path).telemetry)
 
     def events(self, rank: int = 0) -> list[dict[str, Any]]:
         """What the worker of a rank said of itself, read when it is asked for."""

@@ -144,7 +144,7 @@ def test_where_every_run_is_damaged_there_is_no_report(capsys: Screen, golden: P
         ([], "Name a run, a sweep, or a folder of them: powerbench report RUN..."),
         (
             ["{run}", "--format", "pdf"],
-            "There is no format called 'pdf'; choose one of terminal, markdown, csv, json, parquet.",
+            "There is no format called 'pdf'; choose one of terminal, markdown, csv, json, parquet, perfetto.",
         ),
         (["{run}", "--json", "--format", "csv"], "--json and --format csv are two formats; leave one out."),
         (
