@@ -17,7 +17,7 @@ from powerbench.units import counted
 if TYPE_CHECKING:
     from powerbench.profile import Plan
     from powerbench.records import Status
-    from powerbench.rundir.sweeps import Measurement, SweepDir, SweepRecord
+    from powerbench.rundir.sweeps import SweepDir, SweepRecord
     from powerbench.sweep import Standing
 
 
@@ -73,7 +73,7 @@ def sweep(plan: Plan, output: Path, *, resume: bool, retry: Sequence[Status], js
             raise PowerbenchError(
                 f"{error} The sweep stops here; mend that, and the same command with --resume goes on."
             ) from error
-        show(sweepdir, work.record, names, json=json)
+        show(sweepdir, work.record, json=json)
         return exit_status(sweepdir, work.record, stopped=work.stopped)
 
 
@@ -127,7 +127,8 @@ def tell_beginning(sweepdir: SweepDir, record: SweepRecord, todo: Sequence[int],
     for at in todo:
         one = record.measurements[at]
         if one.status is not None:
-            say(f"Again {at + 1}: {names.of(one.cell, one.repeat)} ({one.status}: {told_reason(one)})")
+            reason = (one.reason or "no reason was recorded").rstrip(".")
+            say(f"Again {at + 1}: {names.of(one.cell, one.repeat)} ({one.status}: {reason})")
 
 
 def announce(standing: Standing, names: Names) -> None:
@@ -138,27 +139,17 @@ def announce(standing: Standing, names: Names) -> None:
     say(f"{where} {names.of(standing.cell, standing.measurement.repeat)}")
 
 
-def show(sweepdir: SweepDir, record: SweepRecord, names: Names, *, json: bool) -> None:
-    """The results on stdout; on stderr what has no figure and why, where it lies, and what to type next."""
+def show(sweepdir: SweepDir, record: SweepRecord, *, json: bool) -> None:
+    """The results on stdout, as `report` has them: figures, what has none, and why. On stderr what to type next."""
     from powerbench.reports import FORMATS
-    from powerbench.rundir.many import Runs
+    from powerbench.rundir.many import Runs, find_readable
 
     form = FORMATS["json" if json else "terminal"]
-    paths = [sweepdir.path / one.run for one in record.measurements if one.run and one.status != "running"]
     try:
-        if json or paths:
-            print_result(str((form.of_several or form.show)(Runs(paths))))
-            say()
+        print_result(str((form.of_several or form.show)(Runs(find_readable([sweepdir.path]).items))))
+        say()
     finally:
-        for at, one in enumerate(record.measurements):
-            if one.status not in (None, "complete"):
-                say(f"Not complete: {at + 1}, {names.of(one.cell, one.repeat)}: {one.status}: {told_reason(one)}.")
         tell_end(sweepdir, record)
-
-
-def told_reason(measurement: Measurement) -> str:
-    """Why it has no answer, or no figure."""
-    return (measurement.reason or "no reason was recorded").rstrip(".")
 
 
 def tell_end(sweepdir: SweepDir, record: SweepRecord) -> None:
