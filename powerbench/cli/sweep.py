@@ -120,7 +120,7 @@ def nothing_to_resume(output: Path) -> str:
 def tell_beginning(sweepdir: SweepDir, record: SweepRecord, todo: Sequence[int], names: Names) -> None:
     """How much there is to do, and of what was interrupted or is tried again, why."""
     total = len(record.measurements)
-    if len(todo) == total:
+    if not any(one.attempts for one in record.measurements):
         say(f"Sweep of {counted(total, 'measurement')} in {sweepdir.path}")
         return
     say(f"Going on with {sweepdir.path}: {len(todo)} of {counted(total, 'measurement')} to go")
