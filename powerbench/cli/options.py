@@ -104,6 +104,7 @@ Idle = Annotated[
     list[str] | None,
     typer.Option(
         "--idle",
+        "--idle-seconds",
         metavar="S",
         help="Measure the idle machine for so long first (5 with a meter).",
         rich_help_panel=POWER,

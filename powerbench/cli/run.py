@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,7 +59,6 @@ def run(
 
     Example: powerbench run --mode inference --batch-size 16 --batch-size 64 --trace
     """
-    refuse_sudo()
     plan = asked_for(profile, set_ or [], context.params)
     again = statuses(retry)
     resume = resume or bool(again)
@@ -73,18 +71,6 @@ def run(
     show(measured, json=json)
     status = EXIT_STATUS.get(measured.record.status, 1)
     return status or require_energy(measured)
-
-
-def refuse_sudo() -> None:
-    """Raises PowerbenchError under sudo: a model needs no root, and root's files have no place in a user's home."""
-    from powerbench.errors import PowerbenchError
-    from powerbench.keeper import recorder_command
-
-    if os.geteuid() == 0 and os.environ.get("SUDO_UID", "0") != "0":
-        raise PowerbenchError(
-            "Run this without sudo: models need no root. For meters that do, leave "
-            f"`{recorder_command()}` running in another terminal; the run finds it by itself."
-        )
 
 
 def show(measured: Run, *, json: bool) -> None:
