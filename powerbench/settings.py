@@ -24,6 +24,11 @@ Settings = dict[str, Any]
 """Checked values by setting; a list holds several, each of which makes cells of its own."""
 
 
+def value_of(cell: Cell, key: str) -> Any:
+    """The value that a cell has for a setting."""
+    return getattr(cell.limits if "." in key else cell, key.removeprefix("limits."))
+
+
 def option_name(key: str) -> str:
     """The option that gives a setting."""
     return OPTIONS.get(key, f"--{key.replace('_', '-')}")

@@ -46,20 +46,25 @@ def complaint(path: Path) -> str:
 
 
 class TestShipped:
-    def test_are_quick_seed_and_slowdown(self) -> None:
-        assert list(shipped_profiles()) == ["quick", "seed", "slowdown"]
+    def test_are_these(self) -> None:
+        assert list(shipped_profiles()) == ["energy", "large", "quick", "seed", "slowdown"]
 
     def test_all_load_describe_themselves_and_resolve(self) -> None:
         for path in shipped_profiles().values():
             loaded = load_profile(path)
             assert loaded.description
-            resolve(make_cell(profile=loaded, options={"device": "cpu"}), metered=False)
+            for cell in make_plan(profile=loaded, options={"device": "cpu"}).cells:
+                resolve(cell, metered=False)
 
-    def test_seed_measures_as_the_published_tables_did(self) -> None:
-        cell = make_cell(profile=load_profile(find_profile("seed")))
+    @pytest.mark.parametrize("name", ["quick", "slowdown"])
+    def test_quick_and_slowdown_are_of_one_cell(self, name: str) -> None:
+        assert not make_plan(profile=load_profile(find_profile(name))).is_sweep
 
-        assert (cell.model, cell.batch_size, cell.sequence_length, cell.steps) == ("bert-base-cased", 16, 128, 100)
-        assert (cell.dropout, cell.copy, cell.warmup) == (False, "blocking", 0)
+    def test_energy_is_measured_long_three_times_and_from_rest(self) -> None:
+        plan = make_plan(profile=load_profile(find_profile("energy")))
+
+        assert (plan.repeats, plan.cooldown_seconds) == (3, 300.0)
+        assert {(cell.min_seconds, cell.idle_seconds, cell.require_power) for cell in plan.cells} == {(120, 30, True)}
 
     def test_slowdown_is_a_trace_of_ten_minutes_at_least(self) -> None:
         cell = make_cell(profile=load_profile(find_profile("slowdown")))
@@ -79,7 +84,7 @@ class TestShipped:
             "There is no profile called 'quik'; did you mean quick? A file of yours needs a path: ./quik.yaml"
         )
 
-        with pytest.raises(PowerbenchError, match="there are quick, seed, slowdown"):
+        with pytest.raises(PowerbenchError, match="there are energy, large, quick, seed, slowdown"):
             find_profile("xyz")
 
 
@@ -351,15 +356,27 @@ class TestPlanning:
     def test_takes_repeats_and_cooldown_from_the_profile_and_before_it_the_options(self, tmp_path: Path) -> None:
         loaded = load_profile(profile(tmp_path, "repeats: 3\ncooldown_seconds: 60"))
 
-        assert make_plan(profile=loaded) == Plan("mine", [Cell()], repeats=3, cooldown_seconds=60.0)
+        assert make_plan(profile=loaded) == Plan("mine", [Cell()], repeats=3, cooldown_seconds=60.0, is_sweep=True)
         assert make_plan(profile=loaded, options={"repeats": ["2"]}, sets={"cooldown_seconds": 0}) == Plan(
-            "mine", [Cell()], repeats=2, cooldown_seconds=0.0
+            "mine", [Cell()], repeats=2, cooldown_seconds=0.0, is_sweep=True
         )
 
-    def test_is_a_sweep_where_there_is_more_than_one_measurement(self) -> None:
-        assert not make_plan().is_sweep
-        assert make_plan(options={"repeats": "2"}).is_sweep
-        assert make_plan(options={"batch_size": ["1", "2"]}).is_sweep
+    @pytest.mark.parametrize(
+        ("asked", "is_sweep"),
+        [
+            ({}, False),
+            ({"options": {"batch_size": ["1"], "cooldown_seconds": "60"}}, False),
+            ({"options": {"batch_size": ["1", "2"]}}, True),
+            ({"options": {"repeats": "2"}}, True),
+            ({"options": {"repeats": "1"}}, True),
+            ({"sets": {"seed": [1]}}, True),
+            ({"sets": {"seed": [1]}, "options": {"seed": "2"}}, False),
+        ],
+    )
+    def test_is_of_a_sweep_where_a_list_or_repeats_are_asked_for_even_of_one(
+        self, asked: dict[str, Any], is_sweep: bool
+    ) -> None:
+        assert make_plan(**asked).is_sweep is is_sweep
 
     @pytest.mark.parametrize(
         ("asked", "said"),

@@ -6,7 +6,7 @@ import fcntl
 import os
 import platform
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -107,14 +107,25 @@ class SweepDir:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    def begin(self, record: SweepRecord) -> None:
+        """Write sweep.json and point `latest` here. Raises PowerbenchError, and leaves no empty folder."""
+        try:
+            self.write(record)
+        except PowerbenchError:
+            with suppress(OSError):
+                (self.path / f"{SWEEP_FILE}.new").unlink(missing_ok=True)
+                self.path.rmdir()
+            raise
+        RunDir(self.path).link_latest()
+
     def write(self, record: SweepRecord) -> None:
         """Replace sweep.json in one stroke. Raises PowerbenchError where it cannot be written."""
         try:
             write_whole(self.path / SWEEP_FILE, record)
         except OSError as error:
             raise PowerbenchError(
-                f"Cannot write {self.path / SWEEP_FILE}: {error.strerror}. The runs in it are kept; see to the disk, "
-                "and go on with --resume."
+                f"Cannot write {self.path / SWEEP_FILE}: {error.strerror}. Make room, or choose another folder with "
+                "--output."
             ) from error
 
     @contextmanager
@@ -184,17 +195,17 @@ def _as_written(folder: Path) -> SweepRecord:
 def _looked_at(folder: Path, measurement: Measurement, listed: set[str | None]) -> Measurement:
     """With its last attempt as the run itself tells it, where sweep.json cannot be the last word."""
     last = measurement.last
-    if last is None or (last.status in ANSWERS and (last.run is None or (folder / last.run / RECORD).exists())):
+    if last is None or last.status == "interrupted":
         return measurement
-    if last.run is None and last.status == "running":
+    if last.status in ANSWERS and (last.run is None or (folder / last.run / RECORD).exists()):
+        return measurement
+    if last.run is None:
         last = msgspec.structs.replace(last, run=_left_behind(folder, listed))
     return msgspec.structs.replace(measurement, attempts=[*measurement.attempts[:-1], _as_its_run_says(folder, last)])
 
 
 def _as_its_run_says(folder: Path, attempt: Attempt) -> Attempt:
     if attempt.run is None:
-        if attempt.status != "running":
-            return attempt
         return _interrupted(attempt, "powerbench was killed before its run was begun")
     if not (folder / attempt.run / RECORD).exists():
         return _interrupted(attempt, "its directory is gone")

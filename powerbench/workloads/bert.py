@@ -71,6 +71,10 @@ class Bert:
         if cell.mode == "inference" and cell.accumulation > 1:
             raise UsageError("accumulation is for training; leave it at 1, and choose --batch-size, for inference.")
 
+    def work(self, cell: Cell) -> float:
+        """Floating-point operations of a step."""
+        return flop_per_sample(SIZES[cell.model], cell) * cell.batch_size * cell.accumulation
+
     def build(self, cell: Cell, device: Device) -> tuple[Step, WorkloadRecord]:
         """The model on the device, a pool of distinct batches, and the step over them.
 
@@ -89,7 +93,7 @@ class Bert:
         record = WorkloadRecord(
             samples_per_step=samples,
             parameters=sum(parameter.numel() for parameter in model.parameters()),
-            flop_per_step=flop_per_sample(SIZES[cell.model], cell) * samples,
+            flop_per_step=self.work(cell),
             compile_s=compile_now(step, device) if cell.compile else None,
         )
         return step, record

@@ -292,8 +292,8 @@ def test_a_sweep_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
         SweepDir(tmp_path / "gone").write(a_sweep(one()))
 
     assert str(raised.value) == (
-        f"Cannot write {tmp_path}/gone/sweep.json: No such file or directory. The runs in it are kept; see to the "
-        "disk, and go on with --resume."
+        f"Cannot write {tmp_path}/gone/sweep.json: No such file or directory. Make room, or choose another folder with "
+        "--output."
     )
 
 
