@@ -84,9 +84,7 @@ Compile = Annotated[
 ]
 Trace = Annotated[
     bool | None,
-    typer.Option(
-        "--trace", help="Make it a slowdown trace: gauges at 10 Hz, the verdict at the end.", rich_help_panel=HOW
-    ),
+    typer.Option("--trace", help="Make it a slowdown trace: gauges at 10 Hz, and a verdict.", rich_help_panel=HOW),
 ]
 Power = Annotated[
     str | None,

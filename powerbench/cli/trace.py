@@ -148,7 +148,7 @@ def taken_together(subjects: Sequence[Subject]) -> list[str]:
     """What only several runs can say: whether repeats agree, and whether a slowdown was made by not waiting."""
     from powerbench.reports.together import together
 
-    return together([subject.run for subject in subjects if subject.run is not None])
+    return together([(run, checked.slowdown) for checked, run in subjects if run is not None])
 
 
 def show(subjects: Sequence[Subject], together: Sequence[str], form: str, *, plot: Path | None, is_list: bool) -> None:

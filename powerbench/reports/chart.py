@@ -22,6 +22,7 @@ CLOSE_TO_ZERO = 0.25
 # With fewer steps in a column it may be as tall as its slowest: then its neighbours say what is usual.
 FEW_A_COLUMN = 3
 NEIGHBOURS = 5
+MANY_A_COLUMN = 40
 # So many of the columns have room for their slowest step; those of the others are beyond the axis.
 ROOM_FOR_SLOWEST = 0.75
 # Beyond the axis is what is so many times its top; what is closer stands in its highest line.
@@ -117,7 +118,7 @@ def _bands(checked: Checked, columns: Columns, size: Size) -> Iterator[Band]:
 def _latency(checked: Checked, columns: Columns, height: int) -> Band:
     seconds = checked.latencies.seconds()
     parts = [seconds[start:end] for start, end in zip(columns.bounds, columns.bounds[1:], strict=False)]
-    medians, slowest = [median(part) for part in parts], [max(part) for part in parts]
+    medians, slowest = [median(part) for part in parts], [_slowest(part) for part in parts]
     smooth = medians
     if len(seconds) < FEW_A_COLUMN * len(parts):
         smooth = [median(medians[max(0, at - NEIGHBOURS // 2) : at + NEIGHBOURS // 2 + 1]) for at in range(len(parts))]
@@ -125,6 +126,11 @@ def _latency(checked: Checked, columns: Columns, height: int) -> Band:
     axis = axis_for([*smooth, max(*smooth, roomy)], lowest=min(smooth))
     name, labels = "latency" if checked.is_judged else "submits", (_step(axis.base), _step(axis.top))
     return Band(name, medians, axis, labels, height, slowest)
+
+
+def _slowest(seconds: Sequence[float]) -> float:
+    """The slowest; of many the one that 19 of 20 are faster than, since among many there is always a spike."""
+    return max(seconds) if len(seconds) < MANY_A_COLUMN else sorted(seconds)[int(0.95 * len(seconds))]
 
 
 def _step(seconds: float) -> str:
@@ -262,8 +268,9 @@ def _legend(checked: Checked, columns: Columns, size: Size) -> list[str]:
     steps, lasted_s = sum(latencies.steps), (latencies.edge_ns[-1] - latencies.edge_ns[0]) / 1e9
     text = f"{counted(steps, 'step')} in {duration(lasted_s)}."
     if many > 1:
+        slowest = "the slowest of them" if many < MANY_A_COLUMN else "what 19 of 20 of them are below"
         text += (
-            f" A column is up to {counted(many, 'step')}: the bar is their median, {SLOWEST} the slowest of them, "
+            f" A column is up to {counted(many, 'step')}: the bar is their median, {SLOWEST} {slowest}, "
             f"{BEYOND} one beyond the axis."
         )
     if any(lane.name == "others" for lane in checked.lanes[:MOST_LANES]):

@@ -142,7 +142,7 @@ def _limit(panel: Axes, ms: Floats, level: Floats, at_s: Floats) -> None:
     panel.set_ylim(min(axis.base, float(ms.min())), ceiling)
     beyond = ms > ceiling
     if beyond.any():
-        panel.plot(at_s[beyond], np.full(int(beyond.sum()), ceiling), "^", color=CHANGE, markersize=4, clip_on=False)
+        panel.plot(at_s[beyond], np.full(int(beyond.sum()), ceiling), "^", color=CHANGE, markersize=DOT, clip_on=False)
         said = f"{counted(int(beyond.sum()), 'step')} above the axis, the slowest {milliseconds(float(ms.max()))}"
         panel.text(0.995, 0.04, said, transform=panel.transAxes, ha="right", fontsize=7.5, color=CHANGE, bbox=OVER)
 
@@ -176,7 +176,7 @@ def _mark_changes(panels: Sequence[Axes], checked: Checked, second_of: Callable[
         panels[0].annotate(
             text,
             (at_s, lowest),
-            xytext=(-4 if is_late else 4, 16 + 11 * number),
+            xytext=(-4 if is_late else 4, 20 + 11 * number),
             textcoords="offset points",
             ha="right" if is_late else "left",
             color=CHANGE,
@@ -198,3 +198,4 @@ def _count_steps(panel: Axes, edges_s: Floats, firsts: Floats) -> None:
     )
     steps.set_xlabel("step", labelpad=3, fontsize=8)
     steps.tick_params(labelsize=8)
+    steps.xaxis.set_major_formatter(lambda step, _: f"{step:,.0f}")

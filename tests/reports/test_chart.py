@@ -175,3 +175,12 @@ def test_an_axis_holds_its_values_and_no_less_than_a_share_of_them(values: list[
 )
 def test_bars_go_from_nothing_to_the_largest(values: list[float], text: str) -> None:
     assert bars(values) == text
+
+
+def test_of_many_steps_a_column_spikes_do_not_stretch_the_axis() -> None:
+    milliseconds = [900.0 if at % 50 == 7 else 100.0 for at in range(1000)]
+
+    text = drawn(milliseconds)
+
+    assert "      100 ms ┤████████████████████\n" in text
+    assert "what 19 of 20 of them are below" in " ".join(text.split())
