@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from msgspec import structs
 
 from powerbench.analysis.cycles import is_cyclic
-from powerbench.analysis.drift import DELTA, Change, Fit, Noise, fit
+from powerbench.analysis.drift import DELTA, SURE_OF_DELTA, Change, Fit, Noise, fit
 from powerbench.analysis.sentences import sentence, sentence_across
 from powerbench.analysis.trimming import Blocks, Cut, blocks_of, cut_spikes, slow_first_steps, usable
 from powerbench.analysis.verdict import MOST_UNUSABLE, Repeats, Shape, Slowdown, Spikes, Verdict, across
-from powerbench.analysis.wander import Level, end_over_start, level_of, steps_until, tenth
+from powerbench.analysis.wander import Level, end_over_start, level_of, probability_beyond, steps_until, tenth
 
 if TYPE_CHECKING:
     import numpy as np
@@ -122,8 +122,9 @@ def _judged(trace: Trace, *, warmup_steps: int) -> Found:
 
 
 def _where_nothing_is_found(trace: Trace, warmup_steps: int) -> Verdict:
-    ratio = end_over_start(trace.blocks, trace.fit.constant)
-    if ratio.log - ratio.half < log(1 - DELTA) and ratio.log + ratio.half > log(1 + DELTA):
+    """A rise is said if it is probably 5 % or more; that there is none, if it is probably less."""
+    moved = probability_beyond(log(1 - DELTA), log(1 + DELTA), trace.blocks, trace.fit.constant)
+    if moved > 1 - SURE_OF_DELTA:
         return "inconclusive"
     return "warmup" if warmup_steps > USUAL_FIRST else "flat"
 

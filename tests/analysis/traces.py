@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
+    Draw = np.random.Generator
+    Shape = Callable[[int, Draw], Floats]
 
 NoiseKind = Literal["normal", "heavy tails", "skewed", "half white"]
 BASE_S = 0.1
@@ -37,7 +39,7 @@ class Noise:
     slow_first: bool = True
 
 
-def trace(shape: Callable[[int, np.random.Generator], Floats], n: int, noise: Noise, seed: int) -> Trace:
+def trace(shape: Shape, n: int, noise: Noise, seed: int) -> Trace:
     """A trace of `n` steps of 100 ms times `shape`, always the same for the same arguments."""
     import numpy as np
 
@@ -51,7 +53,7 @@ def trace(shape: Callable[[int, np.random.Generator], Floats], n: int, noise: No
     return Trace(latency_s, truth_s)
 
 
-def wander(n: int, noise: Noise, draw: np.random.Generator) -> Floats:
+def wander(n: int, noise: Noise, draw: Draw) -> Floats:
     """Noise of variance 1: normal, with the heavy tails of Student's t with 5 degrees, skewed as waiting times are, or
     half of it without memory."""
     import numpy as np
@@ -79,93 +81,91 @@ def _remembered(innovations: Floats, memory: float) -> Floats:
 # --- shapes: what the latency would be, in multiples of the base --------------------------------------------------
 
 
-def flat(n: int, draw: np.random.Generator) -> Floats:
+def flat(n: int, draw: Draw) -> Floats:
     import numpy as np
 
     return np.ones(n)
 
 
-def jump(height: float, *, at: float | None = None) -> Callable[[int, np.random.Generator], Floats]:
+def jump(height: float, *, at: float | None = None) -> Shape:
     """To 1 + `height`, at this share of the run, or anywhere from a tenth to nine tenths."""
     import numpy as np
 
-    def shape(n: int, draw: np.random.Generator) -> Floats:
+    def shape(n: int, draw: Draw) -> Floats:
         place = draw.uniform(0.1, 0.9) if at is None else at
         return np.where(np.arange(n) >= round(place * n), 1 + height, 1.0)
 
     return shape
 
 
-def ramp(height: float, *, begin: float = 0.0, end: float = 1.0) -> Callable[[int, np.random.Generator], Floats]:
+def ramp(height: float, *, begin: float = 0.0, end: float = 1.0) -> Shape:
     """From 1 to 1 + `height`, between these shares of the run."""
     import numpy as np
 
-    def shape(n: int, draw: np.random.Generator) -> Floats:
+    def shape(n: int, draw: Draw) -> Floats:
         return np.asarray(1 + height * np.clip((np.arange(n) / max(n - 1, 1) - begin) / (end - begin), 0, 1))
 
     return shape
 
 
-def saturating(height: float, tau: float) -> Callable[[int, np.random.Generator], Floats]:
+def saturating(height: float, tau: float) -> Shape:
     """To 1 + `height`, ever slower: all but 37 % of it is done after a share `tau` of the run."""
     import numpy as np
 
-    def shape(n: int, draw: np.random.Generator) -> Floats:
+    def shape(n: int, draw: Draw) -> Floats:
         return np.asarray(1 + height * (1 - np.exp(-np.arange(n) / (tau * n))))
 
     return shape
 
 
-def sawtooth(
-    depth: float, *, periods: float = 20, falling: bool = False
-) -> Callable[[int, np.random.Generator], Floats]:
+def sawtooth(depth: float, *, periods: float = 20, falling: bool = False) -> Shape:
     """Between 1 - `depth` and 1 + `depth`, so many times."""
     import numpy as np
 
-    def shape(n: int, draw: np.random.Generator) -> Floats:
+    def shape(n: int, draw: Draw) -> Floats:
         phase = (np.arange(n) * periods / n + draw.random()) % 1.0
         return np.asarray(1 + depth * (2 * phase - 1) * (-1 if falling else 1))
 
     return shape
 
 
-def flicker(height: float, *, dwells: float = 20) -> Callable[[int, np.random.Generator], Floats]:
+def flicker(height: float, *, dwells: float = 20) -> Shape:
     """Between two levels, changed at random, about so many times in the run."""
     import numpy as np
 
-    def shape(n: int, draw: np.random.Generator) -> Floats:
+    def shape(n: int, draw: Draw) -> Floats:
         changes = np.cumsum(draw.random(n) < dwells / n) + draw.integers(2)
         return np.where(changes % 2, 1 + height, 1.0)
 
     return shape
 
 
-def bump(height: float, *, begin: float = 0.3, end: float = 0.6) -> Callable[[int, np.random.Generator], Floats]:
+def bump(height: float, *, begin: float = 0.3, end: float = 0.6) -> Shape:
     """Up, and down again."""
     import numpy as np
 
-    def shape(n: int, draw: np.random.Generator) -> Floats:
+    def shape(n: int, draw: Draw) -> Floats:
         place = np.arange(n) / n
         return np.where((place >= begin) & (place < end), 1 + height, 1.0)
 
     return shape
 
 
-def last_steps(factor: float, *, count: int = 3) -> Callable[[int, np.random.Generator], Floats]:
+def last_steps(factor: float, *, count: int = 3) -> Shape:
     """A few slow steps at the very end."""
     import numpy as np
 
-    def shape(n: int, draw: np.random.Generator) -> Floats:
+    def shape(n: int, draw: Draw) -> Floats:
         return np.where(np.arange(n) >= n - count, factor, 1.0)
 
     return shape
 
 
-def warmup_then(height: float, *, at: float = 0.6) -> Callable[[int, np.random.Generator], Floats]:
+def warmup_then(height: float, *, at: float = 0.6) -> Shape:
     """A long warm-up (40 % slower at first, over after a tenth), and a jump later."""
     import numpy as np
 
-    def shape(n: int, draw: np.random.Generator) -> Floats:
+    def shape(n: int, draw: Draw) -> Floats:
         place = np.arange(n) / n
         return np.asarray((1 + 0.4 * np.exp(-place / 0.03)) * np.where(place >= at, 1 + height, 1.0))
 

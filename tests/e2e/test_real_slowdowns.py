@@ -25,7 +25,7 @@ BERT = ("--model", "bert-tiny", "--mode", "inference", "--batch-size", "16", "--
 # is busy with other tests as well their steps would take seconds.
 THREADS = ("--device", "cpu", "--threads", "1")
 QUIET_STEPS, BUSY_STEPS = 200, 60
-LOOPS_PER_CORE = 4
+LOOPS_PER_CORE = 3
 # It ends by itself, whatever becomes of the test.
 LOOP = "import time\nend = time.monotonic() + 120\nwhile time.monotonic() < end: pass"
 GROUPS = (Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup"))
