@@ -133,12 +133,13 @@ def require_energy(measured: Run) -> int:
 
 def show(measured: Run, *, json: bool) -> None:
     """The result on stdout; on stderr how it ended if not well, where it lies, and what to type next."""
-    from powerbench.reports import FORMATS
+    from powerbench.reports.json import as_json
+    from powerbench.reports.terminal import as_terminal
 
     record = measured.record
     try:
         if json or record.windows.get("measured"):
-            print_result(FORMATS["json" if json else "terminal"]([measured]))
+            print_result(as_json([measured]) if json else as_terminal([measured]))
             say()
     finally:
         if record.status != "complete":

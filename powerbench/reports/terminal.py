@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from powerbench.analysis.energy import Energy
 from powerbench.analysis.summary import Latency, Summary, submission_ms, summarize
 from powerbench.records import Cell, RunRecord
+from powerbench.reports.entries import entries_of
+from powerbench.reports.tables import tables
 from powerbench.rundir.load import Run
 from powerbench.units import byte_size, counted, duration, significant
 
@@ -20,9 +22,8 @@ FEW_FOR_PERCENTILES = 20
 
 
 def as_terminal(runs: Sequence[Run]) -> str:
-    """The runs one below the other, as plain text; several each under its name."""
-    titled = len(runs) > 1
-    return "\n\n".join("\n".join([*([f"{run.path}:"] if titled else []), *describe(run)]) for run in runs)
+    """One run in full, or several in tables, as plain text."""
+    return "\n".join(describe(runs[0])) if len(runs) == 1 else tables(entries_of(runs))
 
 
 def describe(run: Run) -> list[str]:

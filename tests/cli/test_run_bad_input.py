@@ -43,7 +43,7 @@ WHOLE = "must be a whole number from 1 to 10,000,000"
         ("--min-seconds long", "--min-seconds must be a number of seconds, 0 or more, not 'long'."),
         (
             "--batch-size 1,2,4",
-            "--batch-size is a list, but a run measures one cell: give one value, and run once for each.",
+            f"--batch-size {WHOLE}, not '1,2,4'; for several, give --batch-size once for each.",
         ),
         ("--copy twice", "--copy must be one of async, blocking, resident, not 'twice'."),
         ("--attention none", "--attention must be one of eager, sdpa, not 'none'."),
@@ -68,7 +68,7 @@ WHOLE = "must be a whole number from 1 to 10,000,000"
         ("--set sleep_ms=.inf", "In --set, sleep_ms must be a number above 0, not inf."),
         (
             "--set batch_size=[1,2]",
-            "In --set, batch_size is a list, but a run measures one cell: give one value, and run once for each.",
+            "These settings make 2 cells, and here is room for one: give one value each.",
         ),
         ("--model bert-tinny", "There is no built-in model called 'bert-tinny'; did you mean bert-tiny?"),
         ("--device cudaa", "There is no device called 'cudaa'; did you mean cuda?"),
@@ -118,9 +118,8 @@ def test_a_wrong_setting_is_one_line_however_long(capsys: Screen, tmp_path: Path
         (b"batch_size: many\n", f"In the profile {{}}, batch_size {WHOLE}, not 'many'."),
         (b"trace: 1\n", "In the profile {}, trace must be true or false, not 1."),
         (
-            b"batch_size: [8, 16]\n",
-            "In the profile {}, batch_size is a list, but a run measures one cell: "
-            "give one value, and run once for each.",
+            b"batch_size: [8, many]\n",
+            f"In the profile {{}}, batch_size {WHOLE}, not 'many'.",
         ),
         (
             b"min_seconds: .inf\n",

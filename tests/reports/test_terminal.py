@@ -9,7 +9,6 @@ import msgspec
 import pytest
 
 from powerbench.records import RunRecord, StepTrace
-from powerbench.reports import FORMATS
 from powerbench.reports.terminal import as_terminal
 from powerbench.rundir.load import Run
 from tests.rundir import a_cell, a_record, steps_lasting
@@ -42,12 +41,6 @@ def test_a_run_is_shown_in_a_few_lines() -> None:
         "  Peak memory  512 MB (the worker's resident memory)\n"
         "  Energy       no figure: no meter was recorded with this run"
     )
-
-
-def test_runs_stand_one_below_the_other() -> None:
-    one = as_terminal([a_run()])
-
-    assert as_terminal([a_run(), a_run()]) == f"{a_run().path}:\n{one}\n\n{a_run().path}:\n{one}"
 
 
 def test_notes_stand_below_wrapped_under_their_beginning() -> None:
@@ -117,23 +110,3 @@ def test_threads_are_shown_on_the_cpu() -> None:
     facts = {"threads": 2, "torch": "2.13.0", "system": "Linux 6"}
 
     assert "\ncpu: Abacus 3000, 2 threads, torch 2.13.0, Linux 6\n" in as_terminal([a_run(environment=facts)])
-
-
-@pytest.mark.parametrize("show", FORMATS.values(), ids=FORMATS)
-@pytest.mark.parametrize(
-    "runs",
-    [
-        [a_run()],
-        [a_run(), a_run()],
-        [a_run(StepTrace(), device=None, workload=None, environment={}, status="failed")],
-        [a_run(steps_lasting(None, None))],
-        [a_run(steps_lasting(*[None] * 9, 100), status="running")],
-    ],
-    ids=["one", "two", "nothing", "no edge", "one edge"],
-)
-def test_every_format_shows_every_run(show: Any, runs: list[Run]) -> None:
-    text = show(runs)
-
-    assert isinstance(text, str)
-    assert "bert-tiny" in text
-    assert "nan" not in text

@@ -149,6 +149,6 @@ def _words_of(record: RunRecord, telling: Iterable[_Part], *, name_model: bool) 
         return "power alone" if record.command is None else f"power of {shlex.join(record.command)}"
     if cell.model == "sleep":
         return f"sleep, {cell.sleep_ms:g} ms"
-    what = f"{cell.mode} {cell.batch_size} × {cell.sequence_length}"
+    what = f"{cell.mode} {cell.batch_size} \N{MULTIPLICATION SIGN} {cell.sequence_length}"
     told = [part(record, cell) for part in telling]
     return ", ".join(text for text in (cell.model if name_model else None, what, *told) if text)
