@@ -1,4 +1,4 @@
-"""A real Chromium without a window, told what to do over a pipe: it opens a page and says what it sees and complains of."""
+"""A real Chromium without a window, told over a pipe what to do: it opens a page and says what is wrong with it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-BROWSER = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+BROWSER = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+)
 """The program's path; None where there is none."""
 
 # The protocol speaks on the descriptors 3 and 4 of the browser.
-START = "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); os.execv(sys.argv[3], sys.argv[3:])"
+START = (
+    "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); os.execv(sys.argv[3], sys.argv[3:])"
+)
 COMPLAINTS = ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")
 
 
 class Tab:
-    """A page in the browser. `complaints` are what it wrote to its console, and `asked` what it asked the network for."""
+    """A page in the browser. `complaints` are what it wrote to its console, `asked` what it asked the network for."""
 
     def __init__(self, read_fd: int, write_fd: int) -> None:
         self._replies = os.fdopen(read_fd, "rb")
@@ -56,7 +60,11 @@ class Tab:
         """Load a file into a view of this width and wait until it is there."""
         narrow = width < 600
         self.ask(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1 + narrow, mobile=narrow
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1 + narrow,
+            mobile=narrow,
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.ask("Emulation.setEmulatedMedia", features=[scheme])

@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from powerbench.records import Clock, RailRecord, Window, WorkloadRecord
+from powerbench.records import Clock, DeviceRecord, RailRecord, Window, WorkloadRecord
 from powerbench.rundir.lines import ENERGY_HEADER, LineWriter
 from powerbench.rundir.load import Run, load_run
 from tests.rundir import START, a_cell, a_record, rows_of, steps_lasting, write_run
@@ -63,6 +63,7 @@ def a_metered_run(
             "cell": a_cell(model=model, mode=mode, batch_size=batch, sequence_length=sequence, steps=steps),
             "clock": Clock(boot_id="a boot long ago", start_monotonic_ns=1, start_unix_ns=1_795_700_000_000_000_000),
             "environment": {**ENVIRONMENT, "load_1min": round(0.1 + seed / 10, 2)},
+            "device": DeviceRecord(kind="cpu", name="Abacus 3000", timer="clock", plausible_tflop_per_s=100.0),
             "workload": WorkloadRecord(samples_per_step=batch, parameters=10**8, flop_per_step=2e7 * batch * sequence),
             "rails": {"package-0": rail},
             "windows": {"idle": Window(START - 5 * 10**9, START - 10**8), "measured": Window(START, end)},

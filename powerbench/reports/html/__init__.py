@@ -4,13 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import powerbench
 from powerbench.reports.html import facts, tables, words
 from powerbench.reports.html.charts import Point, Row, joules_chart, latency_chart
-from powerbench.reports.html.shown import MOST_TRACES, Shown, plain, show_runs
+from powerbench.reports.html.columns import side_by_side
+from powerbench.reports.html.shown import MOST_TRACES, Content, Shown, plain, show_runs
 from powerbench.rundir.load import Run
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+# The marks of matplotlib by which the chart of joules tells machines apart, in its order, ten pixels wide.
+FORMS = (
+    "M5 1a4 4 0 1 0 .01 0z",
+    "M1.5 1.5h7v7h-7z",
+    "M5 1 9 9H1z",
+    "M5 .5 9.5 5 5 9.5 .5 5z",
+    "M5 9 9 1H1z",
+    "M3.5 1h3v2.5H9v3H6.5V9h-3V6.5H1v-3h2.5z",
+)
 
 
 def as_html(runs: Sequence[Run]) -> str:
@@ -36,29 +50,45 @@ def as_html(runs: Sequence[Run]) -> str:
         markup=Markup,
         numbers_in_words=facts.numbers_in_words,
         in_a_line=words.in_a_line,
+        verdict_of=words.verdict_sentence,
+        with_code=_with_code,
         **_content(show_runs(runs)),
     )
 
 
-def _content(runs: list[Shown]) -> dict[str, Any]:
+def _with_code(text: str) -> Markup:
+    """Text in which commands stand between backticks."""
+    from markupsafe import Markup, escape
+
+    parts = [escape(plain(part)) for part in text.split("`")]
+    if len(parts) % 2 == 0:  # one is left over
+        return escape(plain(text))
+    return Markup("").join(Markup("<code>%s</code>") % part if at % 2 else part for at, part in enumerate(parts))
+
+
+def _content(content: Content) -> dict[str, Any]:
     """What the template shows, by name."""
+    runs = content.runs
     with_steps = [shown for shown in runs if shown.record.cell is not None]
+    rows = _rows(with_steps)
     energy = [tables.energy_row(shown) for shown in runs]
     reasons = {row.reason for row in energy}
     return {
         "version": powerbench.__version__,
-        "title": words.title(runs),
+        "title": words.title(content),
         "lead": words.lead(runs),
         "key_figures": words.key_figures(runs),
         "runs": runs,
         "untraced": max(0, len(runs) - MOST_TRACES),
-        "machines": tables.machines(runs),
+        "machines": content.machines,
+        "forms": FORMS,
         "best": tables.best_of_each(runs),
         "times": [tables.time_row(shown) for shown in with_steps],
         "energies": energy,
         "no_energy": next(iter(reasons)) if len(reasons) == 1 and None not in reasons else None,
+        "beside": side_by_side([*(shown.entry for shown in runs), *content.published]),
         "notes": words.notes(runs),
-        "latencies": latency_chart(_rows(with_steps)) if len(with_steps) > 1 else None,
+        "latencies": latency_chart(rows) if len(rows) > 1 else None,
         "joules": joules_chart(_points(with_steps)),
         "settings": facts.compare([facts.settings_of(shown.record) for shown in runs]),
         "surroundings": facts.compare([facts.surroundings_of(shown.record) for shown in runs]),
@@ -72,7 +102,7 @@ def _rows(runs: Sequence[Shown]) -> list[Row]:
     return [
         Row(shown.number, shown.words, shown.summary.latency_ms)
         for shown in runs[:MOST_TRACES]
-        if shown.summary.latency_ms is not None
+        if shown.summary.latency_ms is not None and shown.summary.latency_ms.median is not None
     ]
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from powerbench.analysis.slowdown import Slowdown
 from powerbench.analysis.summary import Latency, Summary
 from powerbench.reports.html.svg import COLOURS, WIDTH, as_svg, drawing
 from powerbench.reports.html.traces import LatencyTrace, PowerTrace
@@ -14,34 +15,38 @@ from powerbench.units import duration, significant
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
 POINTS_PER_INCH = 72
 # A trace in pixels: latency above, power below, numbers at the left, the distribution at the right.
-UPPER, LOWER, TITLE, GAP, BELOW, LEFT, SIDE = 128, 84, 20, 8, 20, 42, 62
+UPPER, LOWER, TITLE, GAP, BELOW, LEFT, SIDE = 134, 90, 22, 8, 22, 48, 62
 # Latencies that differ by less than a tenth are drawn as calm as they are.
 NARROWEST = 0.1
 # What lies this many times further out than the middle 98% is beyond the edge, and marked there.
 BEYOND = 1.0
 FEW = 60
-# Letters of a run's words.
-LONGEST = 34
+# A row of the chart of latencies in pixels, its words in letters, and how far it follows single steps.
+ROW, NUMBER, MEDIAN, LETTER, LONGEST, TICK, FURTHEST = 18, 22, 56, 5.8, 30, 42, 3.0
 MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
-def trace_chart(number: int, summary: Summary, latency: LatencyTrace | None, power: PowerTrace | None) -> str | None:
+def trace_chart(
+    number: int, summary: Summary, latency: LatencyTrace | None, power: PowerTrace | None, verdict: Slowdown | None
+) -> str | None:
     """Latency over time with its distribution at the side, and the power below; None where neither was recorded.
 
-    `number` is the run's on the page.
+    `number` is the run's on the page. Where `verdict` found a rise or a fall, lines stand where it begins and ends.
     """
     if latency is None and power is None:
         return None
     upper, lower = UPPER * (latency is not None), LOWER * (power is not None)
     height = upper + lower + BELOW
     with drawing():
-        figure = _figure(height=height, layout="none")
+        figure = _figure(height=height)
         if latency is not None:
             axes = _axes(figure, top=TITLE, height=upper - TITLE - GAP, left=LEFT, right=SIDE)
             _draw_latency(axes, latency, last=power is None)
+            _draw_change(axes, latency, verdict)
             beside = _axes(figure, top=TITLE, height=upper - TITLE - GAP, left=WIDTH - SIDE + 6, right=2)
             _draw_distribution(beside, latency, limits=axes.get_ylim())
         if power is not None:
@@ -74,20 +79,25 @@ def _draw_latency(axes: Axes, trace: LatencyTrace, *, last: bool) -> None:
     _over_time(axes, trace.lasted_s, title="ms a step", numbers=last)
 
 
+def _draw_change(axes: Axes, trace: LatencyTrace, verdict: Slowdown | None) -> None:
+    steps = {verdict.from_step, verdict.to_step} if verdict is not None and verdict.change is not None else set()
+    for step in steps:
+        if step is not None and 0 < step < len(trace.time_s) - 1:
+            axes.axvline(float(trace.time_s[step]), color=COLOURS["mark"], linewidth=1.1, linestyle=(0, (4, 2)))
+
+
 def _over_time(axes: Axes, lasted_s: float, *, title: str, numbers: bool) -> None:
     """What the axes of latency and of power have in common: seconds below, few numbers, their unit above them."""
-    from matplotlib.ticker import MaxNLocator
-
     axes.set_xlim(0, lasted_s)
-    axes.xaxis.set_major_locator(MaxNLocator(6))
-    axes.yaxis.set_major_locator(MaxNLocator(3))
+    axes.xaxis.set_major_locator(_few(6))
+    axes.yaxis.set_major_locator(_few(3))
     axes.xaxis.set_major_formatter(_plainly)
     axes.yaxis.set_major_formatter(_plainly)
     axes.grid(axis="y")
     axes.tick_params(labelbottom=numbers)
     axes.annotate(title, (0, 1), (-LEFT, 6), xycoords="axes fraction", textcoords="offset points")
     if numbers:
-        axes.annotate("s", (1, 0), (4, -13), xycoords="axes fraction", textcoords="offset points")
+        axes.annotate("s", (1, 0), (12, -15), xycoords="axes fraction", textcoords="offset points")
 
 
 def _draw_distribution(axes: Axes, trace: LatencyTrace, *, limits: tuple[float, float]) -> None:
@@ -159,51 +169,97 @@ class Row(NamedTuple):
 
 
 def latency_chart(rows: Sequence[Row]) -> str | None:
-    """A row a run: all latencies as a thin line, P5 to P95 as a thick one, the median as a dot; None without any."""
+    """A row a run, each against its own median: all steps as a thin line, P5 to P95 as a thick one; None without any.
+
+    A run of which only the mean is known has no distribution and no row.
+    """
+    rows = [row for row in rows if row.latency.median]
     if not rows:
         return None
-    ends = [
-        value for row in rows for value in (row.latency.min, row.latency.mean, row.latency.max) if value is not None
-    ]
+    words = min(LONGEST, max(len(row.words) for row in rows)) * LETTER
+    left = NUMBER + words + MEDIAN + 14
+    height = TITLE + ROW * len(rows) + BELOW
     with drawing():
-        figure = _figure(height=17 * len(rows) + 46)
-        axes = figure.subplots()
+        figure = _figure(height=height)
+        axes = _axes(figure, top=TITLE, height=ROW * len(rows), left=left, right=12)
+        low, high = _reach(rows)
         for at, row in enumerate(rows):
-            _draw_row(axes, at, row.latency)
-        _scale(axes, "x", ends)
-        axes.set_yticks(range(len(rows)), [f"{_cut(row.words)}  {row.number}" for row in rows])
-        axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.tick_params(axis="y", length=0)
+            _draw_row(axes, at, row, limits=(low, high))
+            _beside(axes, at, str(row.number), -left, "left")
+            _beside(axes, at, _cut(row.words), NUMBER - left, "left", colour=COLOURS["ink"])
+            _beside(axes, at, significant(row.latency.median or 0.0), -10, "right")
+        _beside(axes, -0.95, "median, ms", -10, "right")
+        axes.axvline(1, color=COLOURS["ink"], linewidth=0.9)
+        axes.set_xlim(low, high)
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set_yticks([])
         axes.spines["left"].set_visible(False)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{_plainly(value)}\N{MULTIPLICATION SIGN}")
+        axes.xaxis.set_major_locator(_few(int((WIDTH - left) / TICK)))
         axes.grid(axis="x")
-        axes.set_xlabel("ms a step")
         return as_svg(figure, prefix="latencies", alt=_latencies_alt(rows))
 
 
+def _few(count: int) -> MaxNLocator:
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(count)
+
+
+def _beside(
+    axes: Axes, at: float, text: str, offset: float, align: Literal["left", "right"], colour: str = COLOURS["muted"]
+) -> None:
+    """Words in a row, so many pixels from the left end of the axes."""
+    axes.annotate(
+        text,
+        (0, at),
+        (offset, 0),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        ha=align,
+        va="center",
+        fontsize=11,
+        color=colour,
+        annotation_clip=False,
+    )
+
+
+def _reach(rows: Sequence[Row]) -> tuple[float, float]:
+    """How far from the median the axis goes: over all steps, but to `FURTHEST` times the median at most."""
+    lows, highs = [1 - NARROWEST], [1 + NARROWEST]
+    for row in rows:
+        middle = row.latency.median or 1.0
+        lows += [value / middle for value in (row.latency.min, row.latency.p5) if value is not None]
+        highs += [min(row.latency.max / middle, FURTHEST)] if row.latency.max is not None else []
+        highs += [min(row.latency.p95 / middle, FURTHEST)] if row.latency.p95 is not None else []
+    room = 0.03 * (max(highs) - min(lows))
+    return min(lows) - room, max(highs) + room
+
+
 def _cut(words: str) -> str:
-    return words if len(words) <= LONGEST else f"{words[: LONGEST - 1]}…"
+    """Words that are too long without their middle: what comes last often tells most."""
+    if len(words) <= LONGEST:
+        return words
+    end = 2 * LONGEST // 3
+    return f"{words[: LONGEST - 1 - end]}\N{HORIZONTAL ELLIPSIS}{words[-end:]}"
 
 
-def _draw_row(axes: Axes, at: int, latency: Latency) -> None:
-    colour = COLOURS["time"]
+def _draw_row(axes: Axes, at: int, row: Row, *, limits: tuple[float, float]) -> None:
+    latency, colour = row.latency, COLOURS["time"]
+    middle = latency.median or 1.0
     if latency.min is not None and latency.max is not None:
-        axes.plot([latency.min, latency.max], [at, at], color=colour, linewidth=1.0, alpha=0.6)
+        least, most = latency.min / middle, latency.max / middle
+        axes.plot([least, min(most, limits[1])], [at, at], color=colour, linewidth=1.0, alpha=0.7)
+        if most > limits[1]:
+            axes.plot([limits[1]], [at], ">", color=colour, markersize=4.5, clip_on=False)
     if latency.p5 is not None and latency.p95 is not None:
-        axes.plot([latency.p5, latency.p95], [at, at], color=colour, linewidth=6, solid_capstyle="butt", alpha=0.45)
-    if latency.median is not None:
-        axes.plot([latency.median], [at], "o", color=colour, markersize=5)
-    else:
-        axes.plot([latency.mean], [at], "D", color=colour, markersize=5, fillstyle="none")
+        ends = [latency.p5 / middle, min(latency.p95 / middle, limits[1])]
+        axes.plot(ends, [at, at], color=colour, linewidth=6.5, solid_capstyle="butt", alpha=0.55)
 
 
 def _latencies_alt(rows: Iterable[Row]) -> str:
-    told = (
-        f"run {row.number} mean {significant(row.latency.mean)}"
-        if row.latency.median is None
-        else f"run {row.number} median {significant(row.latency.median)}"
-        for row in rows
-    )
-    return f"Milliseconds a step: {', '.join(told)}."
+    told = (f"run {row.number} {significant(row.latency.median or 0.0)}" for row in rows)
+    return f"Latencies of each run around its median, in ms a step: {', '.join(told)}."
 
 
 class Point(NamedTuple):
@@ -222,67 +278,78 @@ def joules_chart(points: Sequence[Point]) -> str | None:
     if not points:
         return None
     with drawing():
-        figure = _figure(height=300)
-        axes = figure.subplots()
-        _scale(axes, "x", [point.speed for point in points], always_log=True)
-        _scale(axes, "y", [point.joules for point in points], always_log=True)
+        figure = _figure(height=330)
+        axes = _axes(figure, top=34, height=252, left=48, right=22)
+        _log_scale(axes, "x", [point.speed for point in points])
+        _log_scale(axes, "y", [point.joules for point in points])
         _draw_watts(axes)
         for point in points:
             _draw_point(axes, point)
+        _number_points(axes, points)
+        axes.annotate("joules a sample", (0, 1), (-48, 22), xycoords="axes fraction", textcoords="offset points")
         axes.set_xlabel("samples a second")
-        axes.set_ylabel("joules a sample")
         return as_svg(figure, prefix="joules", alt=_joules_alt(points))
 
 
 def _draw_point(axes: Axes, point: Point) -> None:
-    """A point with its interval and the run's number; a colour and form a machine."""
+    """A point with its interval; a colour and form a machine."""
     kind = (point.machine - 1) % len(MARKERS)
     colour = COLOURS[f"machine{kind + 1}"]
     if point.interval is not None and point.interval[0] > 0:
         axes.plot([point.speed, point.speed], point.interval, color=colour, linewidth=1)
     fill = COLOURS["page"] if point.hollow else colour
-    axes.plot(
-        [point.speed],
-        [point.joules],
-        MARKERS[kind],
-        color=colour,
-        markerfacecolor=fill,
-        markersize=6,
-        markeredgewidth=1.3,
-    )
-    axes.annotate(
-        str(point.number),
-        (point.speed, point.joules),
-        xytext=(6, 3),
-        textcoords="offset points",
-        color=COLOURS["ink"],
-    )
+    where = [point.speed], [point.joules]
+    axes.plot(*where, MARKERS[kind], color=colour, markerfacecolor=fill, markersize=6, markeredgewidth=1.3)
+
+
+def _number_points(axes: Axes, points: Sequence[Point]) -> None:
+    """Each run's number beside its point, at the first of four corners where there is room; else there is none."""
+    places = [tuple(axes.transData.transform((it.speed, it.joules))) for it in points]
+    scale = axes.get_figure(root=True).dpi / POINTS_PER_INCH  # type: ignore[union-attr]  # it is in a figure
+    taken = [(x / scale - 4, y / scale - 4, x / scale + 4, y / scale + 4) for x, y in places]
+    for point, (x, y) in zip(points, places, strict=True):
+        wide = LETTER * len(str(point.number)) + 2
+        for right, up in ((5, 4), (5, -13), (-5 - wide, 4), (-5 - wide, -13)):
+            left, bottom = x / scale + right, y / scale + up
+            box = (left, bottom, left + wide, bottom + 9)
+            if any(_overlap(box, other) for other in taken):
+                continue
+            taken.append(box)
+            where = (point.speed, point.joules)
+            axes.annotate(str(point.number), where, (right, up), textcoords="offset points", color=COLOURS["ink"])
+            break
+
+
+def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def _draw_watts(axes: Axes) -> None:
     """Lines of equal power, since joules a sample times samples a second are watts."""
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
-    least, most = left * bottom, right * top
-    for power_w in _round_numbers(least, most):
+    for power_w in _round_numbers(left * bottom, right * top):
         axes.plot([left, right], [power_w / left, power_w / right], color=COLOURS["line"], linewidth=0.8)
-        x, y = (right, power_w / right) if power_w / right > bottom else (power_w / bottom, bottom)
-        if left < x <= right and bottom <= y < top:
-            axes.annotate(
-                f"{power_w:,g} W",
-                (x, y),
-                xytext=(-3, 3),
-                textcoords="offset points",
-                ha="right",
-                fontsize=9,
-                color=COLOURS["muted"],
-            )
+        if left < power_w / top < right:
+            _name_line(axes, power_w, (power_w / top, top), (0, 4), "center")
+        elif bottom < power_w / right < top:
+            _name_line(axes, power_w, (right, power_w / right), (0, 4), "right")
+        elif left < power_w / bottom < right:
+            _name_line(axes, power_w, (power_w / bottom, bottom), (-4, 4), "right")
     axes.set_xlim(left, right)
     axes.set_ylim(bottom, top)
+
+
+def _name_line(
+    axes: Axes, power_w: float, end: tuple[float, float], offset: tuple[float, float], align: Literal["center", "right"]
+) -> None:
+    text = f"{_plainly(power_w)} W"
+    axes.annotate(text, end, offset, textcoords="offset points", ha=align, fontsize=10, annotation_clip=False)
 
 
 def _round_numbers(low: float, high: float, *, most: int = 6) -> list[float]:
     """1, 2, 5, 10 ... between the two; fewer of a decade where they would be more than `most`."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    found: list[float] = []
     for steps in ((1, 2, 5), (1, 3), (1,)):
         found = [step * 10.0**decade for decade in decades for step in steps if low < step * 10.0**decade < high]
         if len(found) <= most:
@@ -295,10 +362,10 @@ def _joules_alt(points: Iterable[Point]) -> str:
     return f"Joules a sample at samples a second: {', '.join(told)}."
 
 
-def _figure(*, height: float, layout: Literal["constrained", "none"] = "constrained") -> Figure:
+def _figure(*, height: float) -> Figure:
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(WIDTH / POINTS_PER_INCH, height / POINTS_PER_INCH), layout=layout)
+    return Figure(figsize=(WIDTH / POINTS_PER_INCH, height / POINTS_PER_INCH))
 
 
 def _plainly(value: float, _position: Any = None) -> str:
@@ -306,32 +373,28 @@ def _plainly(value: float, _position: Any = None) -> str:
     return f"{value:,.10g}" if 1e-4 <= abs(value) < 1e15 or value == 0 else f"{value:g}"
 
 
-def _scale(axes: Axes, axis: str, values: Sequence[float], *, always_log: bool = False) -> None:
-    """Limits with some room around the values; a log scale where they span much, with few and round ticks."""
-    from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+def _log_scale(axes: Axes, axis: Literal["x", "y"], values: Sequence[float]) -> None:
+    """A log scale with some room around the values, and few and round numbers at it."""
+    from matplotlib.ticker import FixedLocator, NullLocator
 
     low, high = min(values), max(values)
-    its = axes.xaxis if axis == "x" else axes.yaxis
-    limits = axes.set_xlim if axis == "x" else axes.set_ylim
-    if low > 0 and (always_log or high > 6 * low):
-        room = max(1.15, (high / low) ** 0.12)
-        low, high = low / room, high * room
-        (axes.set_xscale if axis == "x" else axes.set_yscale)("log")
-        its.set_major_locator(FixedLocator(_ticks(low, high)))
-        its.set_minor_locator(NullLocator())
+    room = max(1.2, (high / low) ** 0.1)
+    low, high = low / room, high * room
+    if axis == "x":
+        axes.set_xscale("log")
+        axes.set_xlim(low, high)
     else:
-        high *= 1.05
-        low = 0.0
-        its.set_major_locator(MaxNLocator(5))
-    limits(low, high)
+        axes.set_yscale("log")
+        axes.set_ylim(low, high)
+    its = axes.xaxis if axis == "x" else axes.yaxis
+    its.set_major_locator(FixedLocator(_ticks(low, high)))
+    its.set_minor_locator(NullLocator())
     its.set_major_formatter(_plainly)
 
 
 def _ticks(low: float, high: float) -> list[float]:
     """Round numbers for a log scale; plain steps where it spans so little that there would be hardly one."""
-    from matplotlib.ticker import MaxNLocator
-
     found = _round_numbers(low, high)
     if len(found) >= 3:
         return found
-    return [float(tick) for tick in MaxNLocator(4).tick_values(low, high) if low < tick < high]
+    return [float(tick) for tick in _few(4).tick_values(low, high) if low < tick < high]

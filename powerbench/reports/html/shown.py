@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import shlex
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from powerbench.analysis.summary import Summary, summarize
+from powerbench.analysis.slowdown import Slowdown, find_slowdown
+from powerbench.analysis.summary import Summary
 from powerbench.records import Cell, RunRecord
+from powerbench.reports.entries import Entry, Machine, entries_of, machine_names
 from powerbench.reports.html.charts import trace_chart
-from powerbench.reports.html.traces import latency_trace, power_trace
+from powerbench.reports.html.traces import LatencyTrace, PowerTrace, latency_trace, power_trace
 from powerbench.reports.terminal import unusual
 from powerbench.rundir.load import Run
 
 MOST_TRACES = 60
 """Of so many runs the trace is drawn: beyond that the page would grow past what a browser likes to scroll."""
 
+TIMES = "\N{NO-BREAK SPACE}\N{MULTIPLICATION SIGN}\N{NO-BREAK SPACE}"
+TURNING = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 ENDINGS = {
     "complete": "completed",
     "running": "still running",
@@ -33,13 +37,14 @@ ENDINGS = {
 class Shown:
     """A run on the page. `words` say what it measured as far as the runs differ in it; `machine` is its number.
 
-    `chart` is its trace as SVG; None where there is nothing to draw, or beyond `MOST_TRACES`.
+    `chart` is its trace as SVG; None where there is nothing to draw, or beyond `MOST_TRACES`. `verdict` says whether it
+    became slower; None where the steps were not told apart.
     """
 
     number: int
-    path: str
     record: RunRecord
-    summary: Summary
+    entry: Entry
+    verdict: Slowdown | None
     chart: str | None
     words: str
     machine: int
@@ -48,6 +53,11 @@ class Shown:
     def anchor(self) -> str:
         """The name of its place on the page."""
         return f"run-{self.number}"
+
+    @property
+    def summary(self) -> Summary:
+        """Its figures."""
+        return self.entry.summary
 
     @property
     def ending(self) -> str:
@@ -63,51 +73,55 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class _Read:
+class _Kept:
     """What is kept of a run when its steps and joules have been let go of."""
 
-    path: str
     record: RunRecord
-    summary: Summary
-    chart: str | None
+    verdict: Slowdown | None
+    latency: LatencyTrace | None
+    power: PowerTrace | None
 
 
-def show_runs(runs: Iterable[Run]) -> list[Shown]:
-    """The runs in their order, numbered from 1; machines too, in the order in which they come.
+@dataclass(frozen=True)
+class Content:
+    """The runs of a page in their order, numbered from 1; the published entries beside them; and machines by number."""
 
-    Each run is read once and then let go of, so that many fit into memory.
-    """
-    read = [_read(run, number) for number, run in enumerate(runs, start=1)]
-    machines = list(dict.fromkeys(machine_of(it.record) for it in read))
-    words = _words([it.record for it in read])
-    return [
+    runs: list[Shown]
+    published: list[Entry]
+    machines: list[str]
+
+
+def show_runs(runs: Iterable[Run]) -> Content:
+    """What the page shows of the runs. Each is read once and then let go of, so that many fit into memory."""
+    kept: list[_Kept] = []
+    entries = entries_of(_keeping(runs, kept))
+    ours = [(entry, its) for entry, its in zip(entries, kept, strict=True) if entry.published is None]
+    names = machine_names([entry for entry, _ in ours])
+    words = _words([(entry, its.record) for entry, its in ours], names)
+    order = list(names)
+    shown = [
         Shown(
-            number=at + 1,
-            path=it.path,
-            record=it.record,
-            summary=it.summary,
-            chart=it.chart,
-            words=words[at],
-            machine=machines.index(machine_of(it.record)) + 1,
+            number=number,
+            record=its.record,
+            entry=entry,
+            verdict=its.verdict,
+            chart=trace_chart(number, entry.summary, its.latency, its.power, its.verdict),
+            words=words[number - 1],
+            machine=order.index(entry.machine) + 1,
         )
-        for at, it in enumerate(read)
+        for number, (entry, its) in enumerate(ours, start=1)
     ]
+    return Content(shown, [entry for entry in entries if entry.published is not None], list(names.values()))
 
 
-def _read(run: Run, number: int) -> _Read:
-    summary = summarize(str(run.path), run.record, run.steps[0], run.curves())
-    chart = trace_chart(number, summary, latency_trace(run), power_trace(run)) if number <= MOST_TRACES else None
-    return _Read(str(run.path), run.record, summary, chart)
-
-
-def machine_of(record: RunRecord) -> str:
-    """The device that was measured, by the name that it gives itself: `Apple M1 Max (mps)`."""
-    asked_for = record.cell.device if record.cell is not None else None
-    name = record.device.name if record.device else record.environment.get("processor")
-    kind = record.device.kind if record.device else asked_for
-    if name is None:
-        return kind or "a machine that was not recorded"
-    return str(name) if kind is None else f"{name} ({kind})"
+def _keeping(runs: Iterable[Run], kept: list[_Kept]) -> Iterator[Run]:
+    """The runs as they come, while of each what the page needs is put aside."""
+    for run in runs:
+        trace = latency_trace(run)
+        verdict = None if trace is None or trace.of_blocks else find_slowdown((trace.ms / 1000).tolist())
+        drawn = len(kept) < MOST_TRACES
+        kept.append(_Kept(run.record, verdict, trace if drawn else None, power_trace(run) if drawn else None))
+        yield run
 
 
 def plain(text: str) -> str:
@@ -118,15 +132,12 @@ def plain(text: str) -> str:
 def _is_no_letter(letter: str) -> bool:
     if letter in "\t\n":
         return False
-    return unicodedata.category(letter) in ("Cc", "Cs") or unicodedata.bidirectional(letter) in _TURNING
+    return unicodedata.category(letter) in ("Cc", "Cs") or unicodedata.bidirectional(letter) in TURNING
 
-
-_TURNING = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 
 _Part = Callable[[RunRecord, Cell], str | None]
 # Said where the runs differ in it.
 _TELLING: tuple[_Part, ...] = (
-    lambda record, cell: machine_of(record),
     lambda record, cell: cell.dtype,
     lambda record, cell: f"{record.environment['threads']} threads" if record.environment.get("threads") else None,
     lambda record, cell: f"torch {record.environment['torch']}" if record.environment.get("torch") else None,
@@ -136,19 +147,23 @@ _TELLING: tuple[_Part, ...] = (
 )
 
 
-def _words(records: Sequence[RunRecord]) -> list[str]:
-    steps = [(record, record.cell) for record in records if record.cell is not None and record.cell.model != "sleep"]
+def _words(runs: Sequence[tuple[Entry, RunRecord]], names: Mapping[Machine, str]) -> list[str]:
+    steps = [(record, record.cell) for _, record in runs if record.cell is not None and record.cell.model != "sleep"]
     telling = [part for part in _TELLING if len({part(record, cell) for record, cell in steps}) > 1]
-    models = {cell.model for _, cell in steps}
-    return [plain(_words_of(record, telling, name_model=len(models) > 1)) for record in records]
+    several_models = len({cell.model for _, cell in steps}) > 1
+    words = []
+    for entry, record in runs:
+        parts = _parts_of(record, telling, name_model=several_models)
+        words.append(plain(", ".join([*parts, *([names[entry.machine]] if len(names) > 1 else [])])))
+    return words
 
 
-def _words_of(record: RunRecord, telling: Iterable[_Part], *, name_model: bool) -> str:
+def _parts_of(record: RunRecord, telling: Iterable[_Part], *, name_model: bool) -> list[str]:
     cell = record.cell
     if cell is None:
-        return "power alone" if record.command is None else f"power of {shlex.join(record.command)}"
+        return ["power alone" if record.command is None else f"power of {shlex.join(record.command)}"]
     if cell.model == "sleep":
-        return f"sleep, {cell.sleep_ms:g} ms"
-    what = f"{cell.mode} {cell.batch_size} \N{MULTIPLICATION SIGN} {cell.sequence_length}"
+        return [f"sleep, {cell.sleep_ms:g} ms"]
+    shape = f"{cell.batch_size}{TIMES}{cell.sequence_length}"
     told = [part(record, cell) for part in telling]
-    return ", ".join(text for text in (cell.model if name_model else None, what, *told) if text)
+    return [text for text in (cell.model if name_model else None, f"{cell.mode} {shape}", *told) if text]

@@ -37,8 +37,6 @@ COLOURS = {
 _NAMES = {value: name for name, value in COLOURS.items()}
 _STYLE = {
     "figure.facecolor": "none",
-    "figure.constrained_layout.h_pad": 0.04,
-    "figure.constrained_layout.w_pad": 0.04,
     "axes.facecolor": "none",
     "axes.edgecolor": COLOURS["line"],
     "axes.labelcolor": COLOURS["muted"],
@@ -47,10 +45,10 @@ _STYLE = {
     "axes.spines.right": False,
     "axes.axisbelow": True,
     "axes.unicode_minus": False,
-    "font.size": 10.5,
-    "axes.labelsize": 10.5,
-    "xtick.labelsize": 10,
-    "ytick.labelsize": 10,
+    "font.size": 12,
+    "axes.labelsize": 12,
+    "xtick.labelsize": 12,
+    "ytick.labelsize": 12,
     "xtick.color": COLOURS["line"],
     "ytick.color": COLOURS["line"],
     "xtick.labelcolor": COLOURS["muted"],

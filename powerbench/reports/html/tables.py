@@ -6,9 +6,20 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from powerbench.analysis.counted import counted_rails
+from powerbench.analysis.slowdown import Slowdown, Verdict
 from powerbench.analysis.summary import TABLE_STEPS
-from powerbench.reports.html.shown import Shown, machine_of
+from powerbench.reports.html.shown import Shown
 from powerbench.units import byte_size, duration, significant
+
+STEADINESS: dict[Verdict, str] = {
+    "flat": "steady",
+    "warmup": "steady after warm-up",
+    "slowdown": "slows down",
+    "speedup": "speeds up",
+    "no steady state": "no steady state",
+    "inconclusive": "inconclusive",
+    "insufficient": "too few steps",
+}
 
 
 @dataclass(frozen=True)
@@ -25,6 +36,7 @@ class TimeRow:
     samples_per_s: str | None
     tflop_per_s: str | None
     memory: str | None
+    steady: str | None
 
 
 @dataclass(frozen=True)
@@ -46,7 +58,10 @@ class EnergyRow:
 
 @dataclass(frozen=True)
 class Best:
-    """Of the runs of one kind the one with the highest throughput and the one with the fewest joules a sample."""
+    """Of the runs of one kind the one with the highest throughput and the one with the fewest joules a sample.
+
+    None where fewer than two of them have joules.
+    """
 
     kind: str
     fastest: Shown
@@ -57,7 +72,7 @@ class Best:
 
 @dataclass(frozen=True)
 class MeterRow:
-    """A rail that was metered, as its records say, and the numbers of the runs."""
+    """A rail that was metered, as its records say."""
 
     rail: str
     source: str
@@ -66,7 +81,6 @@ class MeterRow:
     period: str
     accuracy: str
     counted: str
-    runs: list[int]
 
 
 def time_row(shown: Shown) -> TimeRow:
@@ -87,7 +101,14 @@ def time_row(shown: Shown) -> TimeRow:
         samples_per_s=None if is_control else _figure(summary.samples_per_s),
         tflop_per_s=None if is_control else _figure(summary.tflop_per_s),
         memory=None if summary.peak_memory_bytes is None else byte_size(summary.peak_memory_bytes),
+        steady=None if shown.verdict is None else steadiness(shown.verdict),
     )
+
+
+def steadiness(slowdown: Slowdown) -> str:
+    """The verdict in a word or two: `steady`, `slows down, +21%`."""
+    change = "" if slowdown.change is None else f", {slowdown.change:+.0%}"
+    return f"{STEADINESS[slowdown.verdict]}{change if slowdown.verdict in ('slowdown', 'speedup') else ''}"
 
 
 def energy_row(shown: Shown) -> EnergyRow:
@@ -143,20 +164,23 @@ def _joules_a_sample(shown: Shown) -> float | None:
     return None if shown.summary.energy is None else shown.summary.energy.j_per_sample
 
 
-def meters(runs: Iterable[Shown]) -> list[MeterRow]:
-    """Each rail as it was metered, once, with the runs in which it was."""
-    rows: dict[tuple[str, ...], list[int]] = {}
+def meters(runs: Iterable[Shown]) -> list[tuple[MeterRow, list[int]]]:
+    """Each rail as it was metered, once, with the numbers of the runs in which it was."""
+    rows: dict[MeterRow, list[int]] = {}
     for shown in runs:
         counted = counted_rails(shown.record)
         for name, rail in shown.record.rails.items():
-            accuracy = "not published" if rail.accuracy is None else f"{rail.accuracy:.1%} (its maker)"
-            state = "" if rail.state == "measured" else ", estimated"
-            key = (
-                *(name, rail.source, f"{rail.method}{state}", rail.scope, f"{rail.period_s * 1000:,.0f} ms", accuracy),
-                "yes" if name in counted else "no",
+            row = MeterRow(
+                rail=name,
+                source=rail.source,
+                method=rail.method if rail.state == "measured" else f"{rail.method}, estimated",
+                scope=rail.scope,
+                period=f"{rail.period_s * 1000:,.0f} ms",
+                accuracy="not published" if rail.accuracy is None else f"{rail.accuracy:.1%} (its maker)",
+                counted="yes" if name in counted else "no",
             )
-            rows.setdefault(key, []).append(shown.number)
-    return [MeterRow(*key, runs=numbers) for key, numbers in rows.items()]
+            rows.setdefault(row, []).append(shown.number)
+    return list(rows.items())
 
 
 def span_of(runs: Iterable[Shown], figure: Callable[[Shown], float | None]) -> str | None:
@@ -166,8 +190,3 @@ def span_of(runs: Iterable[Shown], figure: Callable[[Shown], float | None]) -> s
         return None
     low, high = significant(min(values)), significant(max(values))
     return low if low == high else f"{low} to {high}"
-
-
-def machines(runs: Iterable[Shown]) -> list[str]:
-    """The machines in the order of their numbers."""
-    return list(dict.fromkeys(machine_of(shown.record) for shown in runs))

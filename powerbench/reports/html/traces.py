@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from powerbench.analysis.alignment import line_of
+from powerbench.analysis.blocks import BLOCK_PERIODS
 from powerbench.analysis.counted import counted_rails
 from powerbench.analysis.curves import Line
 from powerbench.records import EnergyCurve, RailRecord, Window
@@ -29,15 +30,19 @@ LONG_IN_PERIODS = 10
 class LatencyTrace:
     """Latency over the measured steps, whose first edge is second 0.
 
-    Each step lies at its end (`time_s`), with its milliseconds (`ms`); where the device was waited for at each K-th
-    step only, a block of steps with its mean. Of long runs there is also an envelope: least, middle and largest of each
-    stretch of time.
+    Each step lies at its end (`time_s`), with its milliseconds (`ms`). `of_blocks`: the device was waited for at each
+    K-th step only, and these are blocks of steps with their means. Of long runs there is also an envelope.
     """
 
     time_s: Floats
     ms: Floats
-    lasted_s: float
+    of_blocks: bool
     envelope: Envelope | None
+
+    @property
+    def lasted_s(self) -> float:
+        """From the first edge to the last."""
+        return float(self.time_s[-1])
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ def latency_trace(run: Run) -> LatencyTrace | None:
         return None
     start, end, count = np.asarray(spans, dtype=np.int64).T
     time_s, ms = (end - start[0]) / NS_PER_S, (end - start) / count / NS_PER_MS
-    return LatencyTrace(time_s, ms, float(time_s[-1]), envelope(time_s, ms) if len(ms) > 2 * BINS else None)
+    return LatencyTrace(time_s, ms, bool(count.max() > 1), envelope(time_s, ms) if len(ms) > 2 * BINS else None)
 
 
 def envelope(time_s: Floats, values: Floats, *, bins: int = BINS) -> Envelope:
@@ -118,5 +123,5 @@ def _line(curve: EnergyCurve, rail: RailRecord, window: Window, *, bin_s: float)
 
 
 def _bins(window: Window, period_s: float) -> int:
-    """As many as there are pixels, and none shorter than the slowest meter's period."""
-    return max(1, min(BINS, int((window.end_ns - window.start_ns) / NS_PER_S / period_s)))
+    """As many as there are pixels, and none shorter than a block of steps whose joules are told."""
+    return max(1, min(BINS, int((window.end_ns - window.start_ns) / NS_PER_S / (BLOCK_PERIODS * period_s))))

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from powerbench.analysis.slowdown import sentence
 from powerbench.reports.html.facts import numbers_in_words
-from powerbench.reports.html.shown import ENDINGS, Shown
-from powerbench.reports.html.tables import machines, span_of
+from powerbench.reports.html.shown import ENDINGS, Content, Shown
+from powerbench.reports.html.tables import span_of
 from powerbench.reports.terminal import headline, machine_line, recording_headline
 from powerbench.units import counted, duration, significant
 
 FEW_NAMES = 3
+NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 @dataclass(frozen=True)
@@ -26,11 +29,22 @@ class KeyFigure:
     under: str = ""
 
 
-def title(runs: Sequence[Shown]) -> str:
-    """`bert-base-cased on Apple M1 Max (mps)`."""
-    models = list(dict.fromkeys(shown.record.cell.model if shown.record.cell else "power" for shown in runs))
-    on = machines(runs)
-    return f"{_names(models, 'model')} on {_names(on, 'machine')}"
+@dataclass(frozen=True)
+class Note:
+    """What must be known of some runs, and which others it is true of with other numbers."""
+
+    text: str
+    runs: list[Shown]
+    alike: list[Shown]
+
+
+def title(content: Content) -> str:
+    """`bert-base-cased on Apple M1 Max GPU (32GB)`."""
+    if not content.runs:
+        return "The published tables"
+    cells = [shown.record.cell for shown in content.runs]
+    models = list(dict.fromkeys("power" if cell is None else cell.model for cell in cells))
+    return f"{_names(models, 'model')} on {_names(content.machines, 'machine')}"
 
 
 def _names(names: Sequence[str], noun: str) -> str:
@@ -43,7 +57,9 @@ def _and(names: Sequence[str]) -> str:
 
 def lead(runs: Sequence[Shown]) -> list[str]:
     """The first sentences: what was measured, on what, when, and how it ended."""
-    told = [_of_one(runs[0]) if len(runs) == 1 else _of_several(runs), _ending(runs), _when(runs)]
+    if not runs:
+        return []
+    told = [_of_one(runs[0]) if len(runs) == 1 else _of_several(runs), _ending(runs), _steadiness(runs), _when(runs)]
     return [sentence for sentence in told if sentence]
 
 
@@ -87,6 +103,21 @@ def _ending(runs: Sequence[Shown]) -> str:
         for status, numbers in sorted(ended.items(), key=lambda it: it[0] != "complete")
     ]
     return f"{', '.join(told)}."
+
+
+def _steadiness(runs: Sequence[Shown]) -> str:
+    """Whether any of them became slower, which is what a table of means cannot show."""
+    judged = [(shown, shown.verdict) for shown in runs if shown.verdict and shown.verdict.verdict != "insufficient"]
+    if len(runs) == 1:
+        return sentence(judged[0][1]) if judged else ""
+    slower = [shown.number for shown, verdict in judged if verdict.verdict == "slowdown"]
+    if not judged:
+        return ""
+    if not slower:
+        return (
+            "None slowed down." if len(judged) == len(runs) else f"Of {len(judged)} with steps enough none slowed down."
+        )
+    return f"{counted(len(slower), 'run')} slowed down ({numbers_in_words(slower)})."
 
 
 def _when(runs: Sequence[Shown]) -> str:
@@ -135,13 +166,23 @@ def _with_words_under(figure: KeyFigure, runs: Sequence[Shown]) -> KeyFigure:
     return KeyFigure(figure.name, figure.value, figure.unit, under)
 
 
-def notes(runs: Iterable[Shown]) -> list[tuple[str, list[Shown]]]:
-    """Each note once, with the runs that it is about; those about most come first."""
-    found: dict[str, list[Shown]] = {}
+def notes(runs: Iterable[Shown]) -> list[Note]:
+    """Each note with the runs that it is about, those about most first.
+
+    Of notes that differ in their numbers alone the first stands for all. That a time is extrapolated is left out: it is
+    marked in the table.
+    """
+    found: dict[str, list[tuple[str, Shown]]] = {}
     for shown in runs:
         for note in dict.fromkeys(shown.summary.notes):
-            found.setdefault(note, []).append(shown)
-    return sorted(found.items(), key=lambda it: -len(it[1]))
+            if not note.startswith("The time for 100 steps is extrapolated"):
+                found.setdefault(re.sub(r"\d[\d.,]*", "0", note), []).append((note, shown))
+    return [_note(its) for its in sorted(found.values(), key=lambda it: -len(it))]
+
+
+def _note(found: Sequence[tuple[str, Shown]]) -> Note:
+    text = found[0][0]
+    return Note(text, [shown for its, shown in found if its == text], [shown for its, shown in found if its != text])
 
 
 def in_a_line(shown: Shown) -> str:
@@ -158,7 +199,12 @@ def in_a_line(shown: Shown) -> str:
         told.append(f"{significant(energy.mean_w)} W")
     if energy is None and summary.energy_reason:
         told.append("no energy")
-    return ", ".join(told)
+    return ", ".join(it.replace(" ", NO_BREAK) for it in told)
+
+
+def verdict_sentence(shown: Shown) -> str | None:
+    """Whether the run became slower; None where the steps were not told apart."""
+    return None if shown.verdict is None else sentence(shown.verdict)
 
 
 def memory_words(runs: Iterable[Shown]) -> list[str]:
