@@ -104,7 +104,7 @@ def runs_asked_for(named: list[Path], *, published: bool, power_from: str | None
         found = find_readable(named)
         for sentence in found.unreadable:
             say(f"powerbench: Left out: {sentence}")
-        items += found.paths
+        items += found.items
     if published:
         items += published_runs()
     return Runs(items) if power_from is None else Runs(items, load=with_power_from(Path(power_from)))

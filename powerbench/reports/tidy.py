@@ -37,8 +37,8 @@ def kinds() -> Mapping[str, Kind]:
 
 
 def _start(entry: Entry) -> datetime | None:
-    # A published result has no moment.
-    return None if entry.published else datetime.fromtimestamp(entry.start_unix_ns / 1e9, UTC)
+    # What was published, or never begun, has no moment.
+    return datetime.fromtimestamp(entry.start_unix_ns / 1e9, UTC) if entry.start_unix_ns else None
 
 
 def _extrapolated(entry: Entry) -> bool | None:

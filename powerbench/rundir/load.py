@@ -33,6 +33,11 @@ from powerbench.units import counted
 # How far two readings of one process's start time may lie apart (the kernel counts in hundredths of a second, and
 # the calendar may have been set meanwhile).
 START_TIME_TOLERANCE_S = 2.0
+STEP_ROW = re.compile(r"(\d+),(warmup|step|tail),(\d+),(\d+),(\d*)")
+
+
+class _HasSchema(msgspec.Struct):
+    schema: int
 
 
 @dataclass(frozen=True)
@@ -176,11 +181,8 @@ def read_record(rundir: RunDir) -> RunRecord:
 
 
 def _schema(data: bytes, rundir: RunDir) -> int:
-    class HasSchema(msgspec.Struct):
-        schema: int
-
     try:
-        return msgspec.json.decode(data, type=HasSchema).schema
+        return msgspec.json.decode(data, type=_HasSchema).schema
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise PowerbenchError(f"{rundir.record} is no run record ({error}); name another folder.") from error
 
@@ -189,7 +191,7 @@ def read_rows(path: Path) -> StepTrace:
     """The steps in a steps.csv, up to the first row that is damaged."""
     trace = StepTrace()
     for line in LineTail(path).read()[1:]:
-        row = re.fullmatch(r"(\d+),(warmup|step|tail),(\d+),(\d+),(\d*)", line)
+        row = STEP_ROW.fullmatch(line)
         if row is None or int(row[1]) != len(trace):
             break
         trace.append(cast(Stage, row[2]), int(row[3]), int(row[4]), int(row[5]) if row[5] else None)

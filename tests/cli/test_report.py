@@ -178,3 +178,37 @@ def test_a_file_that_cannot_be_written_is_named(capsys: Screen, golden: Path, tm
         f"powerbench: Cannot write {tmp_path / 'missing' / 'it.txt'}: No such file or directory; choose another file "
         "with --output.\n"
     )
+
+
+def test_the_published_tables_need_no_run(capsys: Screen) -> None:
+    assert main(["report", "--published"]) == 0
+
+    told = capsys.readouterr()
+    assert told.err == ""
+    assert told.out.startswith("Published times for 100 steps\n")
+    assert "1h 49m 9s" in told.out
+
+
+def test_a_run_beside_the_published_tables_is_one_of_a_list(capsys: Screen, golden: Path) -> None:
+    assert main(["report", str(golden), "--published", "--json"]) == 0
+
+    first, *published = json.loads(capsys.readouterr().out)
+    assert first["run"] == str(golden)
+    assert len(published) == 110
+    assert published[0]["run"] == "published 2022-05"
+
+
+def test_a_folder_of_one_run_is_shown_in_full_as_the_run_is(capsys: Screen, golden: Path) -> None:
+    assert main(["report", str(golden)]) == 0
+    alone = capsys.readouterr().out
+    assert main(["report", str(golden.parent)]) == 0
+
+    assert capsys.readouterr().out == alone
+
+
+def test_several_runs_are_a_table(capsys: Screen, golden: Path) -> None:
+    shutil.copytree(golden, golden.parent / "again")
+
+    assert main(["report", str(golden.parent)]) == 0
+
+    assert "     32  128    ~228 ms     2.28     2   0.0%\n" in capsys.readouterr().out
