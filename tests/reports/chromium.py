@@ -33,6 +33,7 @@ class Tab:
         self._requests = os.fdopen(write_fd, "wb")
         self._said = b""
         self._number = 0
+        self._loads = 0
         self._session: str | None = None
         self.complaints: list[str] = []
         self.asked: list[str] = []
@@ -68,9 +69,10 @@ class Tab:
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.ask("Emulation.setEmulatedMedia", features=[scheme])
+        loads = self._loads
         self.ask("Page.navigate", url=page.as_uri())
-        while self.value("document.readyState") != "complete":
-            pass
+        while self._loads == loads:
+            self._next()
 
     def value(self, script: str) -> Any:
         """What a script in the page comes to."""
@@ -98,6 +100,8 @@ class Tab:
             self._said += more
         message, _, self._said = self._said.partition(b"\0")
         told: dict[str, Any] = json.loads(message)
+        if told.get("method") == "Page.loadEventFired":
+            self._loads += 1
         if told.get("method") in COMPLAINTS:
             self.complaints.append(json.dumps(told["params"]))
         if told.get("method") == "Network.requestWillBeSent":

@@ -7,15 +7,17 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import powerbench
+from powerbench.reports.beside import COMPARABILITY
 from powerbench.reports.html import facts, tables, words
 from powerbench.reports.html.charts import Point, Row, joules_chart, latency_chart
 from powerbench.reports.html.columns import side_by_side
-from powerbench.reports.html.shown import MOST_TRACES, Content, Shown, plain, show_runs
+from powerbench.reports.html.shown import Content, Shown, plain, show_runs
 from powerbench.rundir.load import Run
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
+MOST_TRACES = 60
 # The marks of matplotlib by which the chart of joules tells machines apart, in its order, ten pixels wide.
 FORMS = (
     "M5 1a4 4 0 1 0 .01 0z",
@@ -27,10 +29,11 @@ FORMS = (
 )
 
 
-def as_html(runs: Sequence[Run]) -> str:
+def as_html(runs: Sequence[Run], *, most_traces: int = MOST_TRACES) -> str:
     """The page: summary, tables, charts, notes, surroundings, method. It needs no other file and runs no script.
 
-    The same runs give the same page, byte for byte. Whatever a record holds is shown as text.
+    The same runs give the same page, byte for byte. Whatever a record holds is shown as text. Traces are drawn of the
+    first `most_traces` runs: beyond that the page would grow past what a browser likes to scroll.
     """
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
@@ -52,7 +55,7 @@ def as_html(runs: Sequence[Run]) -> str:
         in_a_line=words.in_a_line,
         verdict_of=words.verdict_sentence,
         with_code=_with_code,
-        **_content(show_runs(runs)),
+        **_content(show_runs(runs, most_traces=most_traces), most_traces),
     )
 
 
@@ -66,11 +69,11 @@ def _with_code(text: str) -> Markup:
     return Markup("").join(Markup("<code>%s</code>") % part if at % 2 else part for at, part in enumerate(parts))
 
 
-def _content(content: Content) -> dict[str, Any]:
+def _content(content: Content, most_traces: int) -> dict[str, Any]:
     """What the template shows, by name."""
     runs = content.runs
     with_steps = [shown for shown in runs if shown.record.cell is not None]
-    rows = _rows(with_steps)
+    rows = _rows(with_steps[:most_traces])
     energy = [tables.energy_row(shown) for shown in runs]
     reasons = {row.reason for row in energy}
     return {
@@ -79,9 +82,10 @@ def _content(content: Content) -> dict[str, Any]:
         "lead": words.lead(runs),
         "key_figures": words.key_figures(runs),
         "runs": runs,
-        "untraced": max(0, len(runs) - MOST_TRACES),
+        "untraced": max(0, len(runs) - most_traces),
         "machines": content.machines,
         "forms": FORMS,
+        "comparability": COMPARABILITY,
         "best": tables.best_of_each(runs),
         "times": [tables.time_row(shown) for shown in with_steps],
         "energies": energy,
@@ -101,7 +105,7 @@ def _content(content: Content) -> dict[str, Any]:
 def _rows(runs: Sequence[Shown]) -> list[Row]:
     return [
         Row(shown.number, shown.words, shown.summary.latency_ms)
-        for shown in runs[:MOST_TRACES]
+        for shown in runs
         if shown.summary.latency_ms is not None and shown.summary.latency_ms.median is not None
     ]
 

@@ -10,7 +10,6 @@ from powerbench.reports.figures import IN_WORDS, hundred_steps
 from powerbench.reports.grid import Group, Section, sections_of
 from powerbench.reports.labels import described, labels_of, not_alike
 from powerbench.reports.published import published
-from powerbench.reports.tables import COMPARABILITY, PUBLISHED_WAY
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,6 @@ class SideBySide:
     columns: list[tuple[str, str]]
     notes: list[str]
     source: str | None
-    way: str
 
 
 def side_by_side(entries: Sequence[Entry]) -> SideBySide | None:
@@ -52,7 +50,6 @@ def side_by_side(entries: Sequence[Entry]) -> SideBySide | None:
         columns=described(sections, labels),
         notes=not_alike(sections),
         source=published().url if with_published else None,
-        way=f"{PUBLISHED_WAY} {COMPARABILITY}" if with_published else "",
     )
 
 

@@ -16,9 +16,6 @@ from powerbench.reports.html.traces import LatencyTrace, PowerTrace, latency_tra
 from powerbench.reports.terminal import unusual
 from powerbench.rundir.load import Run
 
-MOST_TRACES = 60
-"""Of so many runs the trace is drawn: beyond that the page would grow past what a browser likes to scroll."""
-
 TIMES = "\N{NO-BREAK SPACE}\N{MULTIPLICATION SIGN}\N{NO-BREAK SPACE}"
 TURNING = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 ENDINGS = {
@@ -37,8 +34,8 @@ ENDINGS = {
 class Shown:
     """A run on the page. `words` say what it measured as far as the runs differ in it; `machine` is its number.
 
-    `chart` is its trace as SVG; None where there is nothing to draw, or beyond `MOST_TRACES`. `verdict` says whether it
-    became slower; None where the steps were not told apart.
+    `chart` is its trace as SVG; None where there is nothing to draw, or beyond the most that are drawn. `verdict` says
+    whether it became slower; None where the steps were not told apart.
     """
 
     number: int
@@ -91,10 +88,10 @@ class Content:
     machines: list[str]
 
 
-def show_runs(runs: Iterable[Run]) -> Content:
+def show_runs(runs: Iterable[Run], *, most_traces: int) -> Content:
     """What the page shows of the runs. Each is read once and then let go of, so that many fit into memory."""
     kept: list[_Kept] = []
-    entries = entries_of(_keeping(runs, kept))
+    entries = entries_of(_keeping(runs, kept, most_traces))
     ours = [(entry, its) for entry, its in zip(entries, kept, strict=True) if entry.published is None]
     names = machine_names([entry for entry, _ in ours])
     words = _words([(entry, its.record) for entry, its in ours], names)
@@ -114,12 +111,12 @@ def show_runs(runs: Iterable[Run]) -> Content:
     return Content(shown, [entry for entry in entries if entry.published is not None], list(names.values()))
 
 
-def _keeping(runs: Iterable[Run], kept: list[_Kept]) -> Iterator[Run]:
+def _keeping(runs: Iterable[Run], kept: list[_Kept], most_traces: int) -> Iterator[Run]:
     """The runs as they come, while of each what the page needs is put aside."""
     for run in runs:
         trace = latency_trace(run)
         verdict = None if trace is None or trace.of_blocks else find_slowdown((trace.ms / 1000).tolist())
-        drawn = len(kept) < MOST_TRACES
+        drawn = len(kept) < most_traces
         kept.append(_Kept(run.record, verdict, trace if drawn else None, power_trace(run) if drawn else None))
         yield run
 
@@ -148,14 +145,22 @@ _TELLING: tuple[_Part, ...] = (
 
 
 def _words(runs: Sequence[tuple[Entry, RunRecord]], names: Mapping[Machine, str]) -> list[str]:
-    steps = [(record, record.cell) for _, record in runs if record.cell is not None and record.cell.model != "sleep"]
-    telling = [part for part in _TELLING if len({part(record, cell) for record, cell in steps}) > 1]
-    several_models = len({cell.model for _, cell in steps}) > 1
+    telling = [part for part in _TELLING if _tells_runs_apart(part, runs)]
+    several_models = len({record.cell.model for _, record in runs if record.cell is not None}) > 1
     words = []
     for entry, record in runs:
         parts = _parts_of(record, telling, name_model=several_models)
         words.append(plain(", ".join([*parts, *([names[entry.machine]] if len(names) > 1 else [])])))
     return words
+
+
+def _tells_runs_apart(part: _Part, runs: Sequence[tuple[Entry, RunRecord]]) -> bool:
+    """Whether it differs between runs of one mode on one machine: else it is said with the mode or the machine."""
+    values: dict[tuple[Machine, str], set[str | None]] = {}
+    for entry, record in runs:
+        if record.cell is not None and record.cell.model != "sleep":
+            values.setdefault((entry.machine, record.cell.mode), set()).add(part(record, record.cell))
+    return any(len(its) > 1 for its in values.values())
 
 
 def _parts_of(record: RunRecord, telling: Iterable[_Part], *, name_model: bool) -> list[str]:

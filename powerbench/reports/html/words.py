@@ -121,7 +121,9 @@ def _steadiness(runs: Sequence[Shown]) -> str:
 
 
 def _when(runs: Sequence[Shown]) -> str:
-    days = sorted({_day(shown.record.clock.start_unix_ns) for shown in runs})
+    days = sorted({_day(its) for shown in runs if (its := shown.record.clock.start_unix_ns)})
+    if not days:  # nothing was begun
+        return ""
     return f"Recorded on {days[0]} (UTC)." if len(days) == 1 else f"Recorded from {days[0]} to {days[-1]} (UTC)."
 
 
