@@ -9,24 +9,16 @@ from typing import TYPE_CHECKING, Any
 import powerbench
 from powerbench.reports.beside import COMPARABILITY
 from powerbench.reports.html import facts, tables, words
-from powerbench.reports.html.charts import Point, Row, joules_chart, latency_chart
 from powerbench.reports.html.columns import side_by_side
+from powerbench.reports.html.joules import FORMS, Point, joules_chart
 from powerbench.reports.html.shown import Content, Shown, plain, show_runs
+from powerbench.reports.html.spread import Row, latency_chart
 from powerbench.rundir.load import Run
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
 MOST_TRACES = 60
-# The marks of matplotlib by which the chart of joules tells machines apart, in its order, ten pixels wide.
-FORMS = (
-    "M5 1a4 4 0 1 0 .01 0z",
-    "M1.5 1.5h7v7h-7z",
-    "M5 1 9 9H1z",
-    "M5 .5 9.5 5 5 9.5 .5 5z",
-    "M5 9 9 1H1z",
-    "M3.5 1h3v2.5H9v3H6.5V9h-3V6.5H1v-3h2.5z",
-)
 
 
 def as_html(runs: Sequence[Run], *, most_traces: int = MOST_TRACES) -> str:
@@ -74,6 +66,7 @@ def _content(content: Content, most_traces: int) -> dict[str, Any]:
     runs = content.runs
     with_steps = [shown for shown in runs if shown.record.cell is not None]
     rows = _rows(with_steps[:most_traces])
+    points = _points(with_steps[:most_traces])
     energy = [tables.energy_row(shown) for shown in runs]
     reasons = {row.reason for row in energy}
     return {
@@ -83,6 +76,7 @@ def _content(content: Content, most_traces: int) -> dict[str, Any]:
         "key_figures": words.key_figures(runs),
         "runs": runs,
         "untraced": max(0, len(runs) - most_traces),
+        "most_traces": most_traces,
         "machines": content.machines,
         "forms": FORMS,
         "comparability": COMPARABILITY,
@@ -93,7 +87,7 @@ def _content(content: Content, most_traces: int) -> dict[str, Any]:
         "beside": side_by_side([*(shown.entry for shown in runs), *content.published]),
         "notes": words.notes(runs),
         "latencies": latency_chart(rows) if len(rows) > 1 else None,
-        "joules": joules_chart(_points(with_steps)),
+        "joules": joules_chart(points) if len(points) > 1 else None,
         "settings": facts.compare([facts.settings_of(shown.record) for shown in runs]),
         "surroundings": facts.compare([facts.surroundings_of(shown.record) for shown in runs]),
         "meters": tables.meters(runs),
@@ -104,7 +98,7 @@ def _content(content: Content, most_traces: int) -> dict[str, Any]:
 
 def _rows(runs: Sequence[Shown]) -> list[Row]:
     return [
-        Row(shown.number, shown.words, shown.summary.latency_ms)
+        Row(shown.number, shown.machine, shown.brief, shown.summary.latency_ms)
         for shown in runs
         if shown.summary.latency_ms is not None and shown.summary.latency_ms.median is not None
     ]

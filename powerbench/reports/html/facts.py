@@ -20,7 +20,7 @@ LABELS = {
     "min_seconds": "least time, s",
     "max_seconds": "time limit, s",
     "idle_seconds": "rest before the steps, s",
-    "sync_every": "waits at each K-th step, K",
+    "sync_every": "steps from wait to wait",
     "sleep_ms": "sleep, ms",
     "load_1min": "load before the run",
     "memory_bytes": "memory",

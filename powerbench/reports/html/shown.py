@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from powerbench.analysis.slowdown import Slowdown, find_slowdown
@@ -13,7 +13,6 @@ from powerbench.records import Cell, RunRecord
 from powerbench.reports.entries import Entry, Machine, entries_of, machine_names
 from powerbench.reports.html.charts import trace_chart
 from powerbench.reports.html.traces import LatencyTrace, PowerTrace, latency_trace, power_trace
-from powerbench.reports.terminal import unusual
 from powerbench.rundir.load import Run
 
 TIMES = "\N{NO-BREAK SPACE}\N{MULTIPLICATION SIGN}\N{NO-BREAK SPACE}"
@@ -32,8 +31,9 @@ ENDINGS = {
 
 @dataclass(frozen=True)
 class Shown:
-    """A run on the page. `words` say what it measured as far as the runs differ in it; `machine` is its number.
+    """A run on the page. `words` say what it measured as far as the runs differ in it.
 
+    `brief` are those words without the machine; `machine` is its number.
     `chart` is its trace as SVG; None where there is nothing to draw, or beyond the most that are drawn. `verdict` says
     whether it became slower; None where the steps were not told apart.
     """
@@ -44,6 +44,7 @@ class Shown:
     verdict: Slowdown | None
     chart: str | None
     words: str
+    brief: str
     machine: int
 
     @property
@@ -94,7 +95,11 @@ def show_runs(runs: Iterable[Run], *, most_traces: int) -> Content:
     entries = entries_of(_keeping(runs, kept, most_traces))
     ours = [(entry, its) for entry, its in zip(entries, kept, strict=True) if entry.published is None]
     names = machine_names([entry for entry, _ in ours])
-    words = _words([(entry, its.record) for entry, its in ours], names)
+    brief = _words([(entry, its.record) for entry, its in ours])
+    words = [
+        f"{its}, {plain(names[entry.machine])}" if len(names) > 1 else its
+        for its, (entry, _) in zip(brief, ours, strict=True)
+    ]
     order = list(names)
     shown = [
         Shown(
@@ -104,6 +109,7 @@ def show_runs(runs: Iterable[Run], *, most_traces: int) -> Content:
             verdict=its.verdict,
             chart=trace_chart(number, entry.summary, its.latency, its.power, its.verdict),
             words=words[number - 1],
+            brief=brief[number - 1],
             machine=order.index(entry.machine) + 1,
         )
         for number, (entry, its) in enumerate(ours, start=1)
@@ -138,20 +144,19 @@ _TELLING: tuple[_Part, ...] = (
     lambda record, cell: cell.dtype,
     lambda record, cell: f"{record.environment['threads']} threads" if record.environment.get("threads") else None,
     lambda record, cell: f"torch {record.environment['torch']}" if record.environment.get("torch") else None,
-    lambda record, cell: ", ".join(unusual(cell)) or None,
+    lambda record, cell: f"{cell.attention} attention",
+    lambda record, cell: "compiled" if cell.compile else None,
+    lambda record, cell: f"accumulation {cell.accumulation}",
+    lambda record, cell: None if cell.dropout else "dropout off",
     lambda record, cell: f"{cell.copy} copy" if cell.copy else None,
     lambda record, cell: f"sync every {cell.sync_every}" if cell.sync_every is not None else None,
 )
 
 
-def _words(runs: Sequence[tuple[Entry, RunRecord]], names: Mapping[Machine, str]) -> list[str]:
+def _words(runs: Sequence[tuple[Entry, RunRecord]]) -> list[str]:
     telling = [part for part in _TELLING if _tells_runs_apart(part, runs)]
     several_models = len({record.cell.model for _, record in runs if record.cell is not None}) > 1
-    words = []
-    for entry, record in runs:
-        parts = _parts_of(record, telling, name_model=several_models)
-        words.append(plain(", ".join([*parts, *([names[entry.machine]] if len(names) > 1 else [])])))
-    return words
+    return [plain(", ".join(_parts_of(record, telling, name_model=several_models))) for _, record in runs]
 
 
 def _tells_runs_apart(part: _Part, runs: Sequence[tuple[Entry, RunRecord]]) -> bool:

@@ -36,6 +36,7 @@ COLOURS = {
 }
 _NAMES = {value: name for name, value in COLOURS.items()}
 _STYLE = {
+    "figure.dpi": 72,  # a pixel is a point
     "figure.facecolor": "none",
     "axes.facecolor": "none",
     "axes.edgecolor": COLOURS["line"],
@@ -64,6 +65,11 @@ _STYLE = {
     "svg.hashsalt": "powerbench",
 }
 _NUMBER = re.compile(r"-?\d+\.\d+")
+
+
+def colour_of(machine: int) -> str:
+    """The colour of a machine by its number, which is 1 or more; there are six."""
+    return COLOURS[f"machine{(machine - 1) % 6 + 1}"]
 
 
 @contextmanager

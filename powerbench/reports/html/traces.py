@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from powerbench.analysis.alignment import line_of
+from powerbench.analysis.alignment import BLOCK_READINGS, line_of
 from powerbench.analysis.blocks import BLOCK_PERIODS
 from powerbench.analysis.counted import counted_rails
 from powerbench.analysis.curves import Line
-from powerbench.records import EnergyCurve, RailRecord, Window
+from powerbench.records import EnergyCurve, Window
 from powerbench.rundir.load import Run
 from powerbench.units import NS_PER_MS, NS_PER_S
 
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 BINS = 240
 """About one for each pixel of a chart on a phone."""
-
-# Aligning readings costs more than all else of a chart; over so many periods it moves the power by a few percent.
-LONG_IN_PERIODS = 10
 
 
 @dataclass(frozen=True)
@@ -101,27 +98,28 @@ def power_trace(run: Run) -> PowerTrace | None:
     counted = counted_rails(record)
     if window is None or not counted:
         return None
-    curves = run.curves()
-    slowest_s = max(record.rails[name].period_s for name in counted)
-    edges = np.linspace(window.start_ns, window.end_ns, _bins(window, slowest_s) + 1)
-    bin_s = float(edges[1] - edges[0]) / NS_PER_S
-    lines = [_line(curves.get(name, EnergyCurve()), record.rails[name], window, bin_s=bin_s) for name in counted]
-    if any(len(line.time_ns) < 2 for line in lines):
+    told = run.curves()
+    curves = [(told.get(name, EnergyCurve()), record.rails[name]) for name in counted]
+    if any(len(curve.time_ns) < 2 for curve, _ in curves):
         return None
-    used = sum(np.diff(np.interp(edges, line.time_ns, line.energy_j, left=np.nan, right=np.nan)) for line in lines)
-    power_w = np.asarray(used / (np.diff(edges) / NS_PER_S))
+    short = all(len(curve.time_ns) <= BLOCK_READINGS for curve, _ in curves)
+    shortest_s = max(rail.period_s for _, rail in curves) * (BLOCK_PERIODS if short else 2 * BLOCK_PERIODS)
+    edges = np.linspace(window.start_ns, window.end_ns, _bins(window, shortest_s) + 1)
+    used = np.zeros(len(edges) - 1)
+    for curve, rail in curves:
+        line = line_of(curve, rail, window=window) if short else _as_read(curve)
+        used += np.diff(np.interp(edges, line.time_ns, line.energy_j, left=np.nan, right=np.nan))
+    power_w = used / (np.diff(edges) / NS_PER_S)
     return None if np.isnan(power_w).all() else PowerTrace((edges - window.start_ns) / NS_PER_S, power_w)
 
 
-def _line(curve: EnergyCurve, rail: RailRecord, window: Window, *, bin_s: float) -> Line:
-    """The curve as it was read where a stretch of the chart is so long that a period sooner or later is not seen."""
+def _as_read(curve: EnergyCurve) -> Line:
+    """The readings where they were taken: of long runs, where to move each is costly, and leaves dents in a chart."""
     import numpy as np
 
-    if bin_s >= LONG_IN_PERIODS * rail.period_s:
-        return Line(np.asarray(curve.time_ns, dtype=np.float64), np.asarray(curve.energy_j, dtype=np.float64))
-    return line_of(curve, rail, window=window)
+    return Line(np.asarray(curve.time_ns, dtype=np.float64), np.asarray(curve.energy_j, dtype=np.float64))
 
 
-def _bins(window: Window, period_s: float) -> int:
-    """As many as there are pixels, and none shorter than a block of steps whose joules are told."""
-    return max(1, min(BINS, int((window.end_ns - window.start_ns) / NS_PER_S / (BLOCK_PERIODS * period_s))))
+def _bins(window: Window, shortest_s: float) -> int:
+    """As many as there are pixels, and none shorter than that."""
+    return max(1, min(BINS, int((window.end_ns - window.start_ns) / NS_PER_S / shortest_s)))
