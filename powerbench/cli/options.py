@@ -103,6 +103,7 @@ Idle = Annotated[
     str | None,
     typer.Option(
         "--idle",
+        "--idle-seconds",
         metavar="S",
         help="Measure the idle machine for so long first (5 with a meter).",
         rich_help_panel=POWER,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +48,6 @@ def run(
 
     Example: powerbench run --mode inference --batch-size 16 --trace
     """
-    refuse_sudo()
     given = {
         "device": device,
         "mode": mode,
@@ -77,18 +75,6 @@ def run(
     show(measured, json=json)
     status = EXIT_STATUS.get(measured.record.status, 1)
     return status or require_energy(measured)
-
-
-def refuse_sudo() -> None:
-    """Raises PowerbenchError under sudo: a model needs no root, and root's files have no place in a user's home."""
-    from powerbench.errors import PowerbenchError
-    from powerbench.keeper import recorder_command
-
-    if os.geteuid() == 0 and os.environ.get("SUDO_UID", "0") != "0":
-        raise PowerbenchError(
-            "Run this without sudo: models need no root. For meters that do, leave "
-            f"`{recorder_command()}` running in another terminal; the run finds it by itself."
-        )
 
 
 def cell_asked_for(profile: str | None, sets: list[str], given: dict[str, Any]) -> Cell:

@@ -18,6 +18,7 @@ PLAIN_PERIOD_S = 5.0
 BARS = " ▁▂▃▄▅▆▇█"
 LONGEST_HISTORY = 120
 NARROW = 40
+HISTORY = ("history, each bar against the rail's peak", "history", "")
 UP = "\x1b[{}A"
 CLEAR_TO_END_OF_LINE = "\x1b[K"
 CLEAR_BELOW = "\x1b[J"
@@ -51,8 +52,9 @@ class View:
         """The lines for a terminal so wide."""
         name_width = max((len(name) for name in watched.rails), default=0)
         head = f"{duration(watched.elapsed_s)}  (Ctrl-C ends the recording)"
-        history = "history, each bar against the rail's peak" if width > NARROW else ""
-        titles = f"  {'':<{name_width}}  {'power':>9}  {'energy':>11}  {history}".rstrip()
+        titles = f"  {'':<{name_width}}  {'power':>9}  {'energy':>11}  "
+        history = [words for words in HISTORY if width > NARROW and len(titles + words) < width]
+        titles = f"{titles}{history[0] if history else ''}".rstrip()
         lines = [head, "", titles]
         for name, rail in watched.rails.items():
             lines.append(self._rail_line(name, rail.lost, name_width, watched, width))

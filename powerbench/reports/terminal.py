@@ -143,10 +143,15 @@ def _exit(status: int) -> str:
 
 def _whole_energy(energy: Energy) -> str:
     low, high = energy.total_j_sampling_ci95
+    part = f" in the {duration(energy.total_j / energy.mean_w)} that the meter covers" if _is_a_part(energy) else ""
     return (
-        f"{significant(energy.total_j)} J (sampling: {significant(low)} to {significant(high)}); "
+        f"{significant(energy.total_j)} J{part} (sampling: {significant(low)} to {significant(high)}); "
         f"covers {energy.scope}{_accuracy(energy)}"
     )
+
+
+def _is_a_part(energy: Energy) -> bool:
+    return energy.partial and energy.mean_w > 0
 
 
 def rows(figures: Iterable[tuple[str, str]]) -> Iterable[str]:

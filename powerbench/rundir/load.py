@@ -123,7 +123,18 @@ def _load_recording(rundir: RunDir, record: RunRecord) -> Run:
         if read_record(rundir).status != "running":  # it was ended while we read
             return load_run(rundir.path)
         record = msgspec.structs.replace(record, status="interrupted", reason=gone(record))
+    if record.clock.end_monotonic_ns is None:
+        record = msgspec.structs.replace(record, windows=record.windows | _as_far_as_its_curves(rundir, record))
     return Run(rundir.path, record, [StepTrace()])
+
+
+def _as_far_as_its_curves(rundir: RunDir, record: RunRecord) -> dict[str, Window]:
+    """The window of a recording that was not ended: from where it began to where all of its curves have come."""
+    begun = record.windows.get("measured")
+    if begun is None:
+        return {}
+    last_ns = [curve.time_ns[-1] for curve in read_energy(rundir.energy, record.rails).values() if curve.time_ns]
+    return {"measured": Window(begun.start_ns, max(begun.start_ns + 1, min(last_ns, default=0)))}
 
 
 def gone(record: RunRecord) -> str:
