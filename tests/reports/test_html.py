@@ -284,7 +284,7 @@ def test_runs_of_long_ago_have_a_page() -> None:
 def test_traces_beyond_the_most_that_are_drawn_are_left_out_and_the_page_says_so() -> None:
     page = Page(as_html([a_run(at, step_ms=20, steps=2) for at in range(1, 5)], most_traces=2))
 
-    assert "The charts of 2 more runs are left out" in page.text
+    assert "The charts and verdicts of 2 more runs are left out" in page.text
     assert sum("Run " in it.get("aria-label", "") for it in page.of("svg")) == 2
 
 

@@ -24,8 +24,8 @@ MOST_TRACES = 60
 def as_html(runs: Sequence[Run], *, most_traces: int = MOST_TRACES) -> str:
     """The page: summary, tables, charts, notes, surroundings, method. It needs no other file and runs no script.
 
-    The same runs give the same page, byte for byte. Whatever a record holds is shown as text. Traces are drawn of the
-    first `most_traces` runs: beyond that the page would grow past what a browser likes to scroll.
+    The same runs give the same page, byte for byte. Whatever a record holds is shown as text. Traces are drawn and
+    judged of the first `most_traces` runs: beyond that the page would grow past what a browser likes to scroll.
     """
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup

@@ -65,8 +65,9 @@ def _draw_latency(axes: Axes, trace: LatencyTrace, *, last: bool) -> None:
 
 
 def _draw_change(axes: Axes, trace: LatencyTrace, verdict: Slowdown | None) -> None:
-    steps = {verdict.from_step, verdict.to_step} if verdict is not None and verdict.change is not None else set()
-    for step in steps:
+    if verdict is None or verdict.change is None:
+        return
+    for step in dict.fromkeys((verdict.from_step, verdict.to_step)):
         if step is not None and 0 < step < len(trace.time_s) - 1:
             axes.axvline(float(trace.time_s[step]), color=COLOURS["mark"], linewidth=1.1, linestyle=(0, (4, 2)))
 

@@ -35,7 +35,7 @@ class Shown:
 
     `brief` are those words without the machine; `machine` is its number.
     `chart` is its trace as SVG; None where there is nothing to draw, or beyond the most that are drawn. `verdict` says
-    whether it became slower; None where the steps were not told apart.
+    whether it became slower; None where the steps were not told apart, and there too.
     """
 
     number: int
@@ -120,11 +120,14 @@ def show_runs(runs: Iterable[Run], *, most_traces: int) -> Content:
 def _keeping(runs: Iterable[Run], kept: list[_Kept], most_traces: int) -> Iterator[Run]:
     """The runs as they come, while of each what the page needs is put aside."""
     for run in runs:
-        trace = latency_trace(run)
-        verdict = None if trace is None or trace.of_blocks else find_slowdown((trace.ms / 1000).tolist())
-        drawn = len(kept) < most_traces
-        kept.append(_Kept(run.record, verdict, trace if drawn else None, power_trace(run) if drawn else None))
+        kept.append(_kept(run) if len(kept) < most_traces else _Kept(run.record, None, None, None))
         yield run
+
+
+def _kept(run: Run) -> _Kept:
+    trace = latency_trace(run)
+    verdict = None if trace is None or trace.of_blocks else find_slowdown((trace.ms / 1000).tolist())
+    return _Kept(run.record, verdict, trace, power_trace(run))
 
 
 def plain(text: str) -> str:
