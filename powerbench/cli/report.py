@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Named = Annotated[
     list[Path] | None,
     typer.Argument(
-        metavar="[RUN...]",
+        metavar="RUN",
         help="Runs, sweeps, or folders of them; also of a running or a killed run.",
         show_default=False,
     ),
@@ -43,7 +43,14 @@ Output = Annotated[
         rich_help_panel=options.RESULT,
     ),
 ]
-Published = Annotated[bool, typer.Option("--published", help="Set the published tables beside it.")]
+Published = Annotated[
+    bool,
+    typer.Option(
+        "--published",
+        help="The published tables too; without RUN, those alone.",
+        rich_help_panel=options.RESULT,
+    ),
+]
 
 
 def report(

@@ -258,6 +258,7 @@ def test_the_published_tables_stand_alone_too() -> None:
     page = page_of(*published_runs())
 
     assert page.text.count("The published tables") == 2
+    assert page.text.count("Suspect: ") == 4
     assert "Run by run" not in page.text
 
 

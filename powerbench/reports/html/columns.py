@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from powerbench.reports.entries import Entry, machine_names
-from powerbench.reports.figures import IN_WORDS, hundred_steps
-from powerbench.reports.grid import Group, Section, sections_of
+from powerbench.reports.figures import IN_WORDS, hundred_steps, published_notes
+from powerbench.reports.grid import Column, Group, Row, Section, sections_of
 from powerbench.reports.labels import described, labels_of, not_alike
 from powerbench.reports.published import published
 
@@ -48,15 +48,25 @@ def side_by_side(entries: Sequence[Entry]) -> SideBySide | None:
             for section in sections
         ],
         columns=described(sections, labels),
-        notes=not_alike(sections),
+        notes=[*not_alike(sections), *_suspects(sections, labels)],
         source=published().url if with_published else None,
     )
+
+
+def _suspects(sections: Sequence[Section], labels: dict[Column, str]) -> Iterable[str]:
+    """Which published figures are hard to believe, and why."""
+    for column, section, row, note in published_notes(sections):
+        yield f"Suspect: {labels[column]}, {section.mode} {_shape(row)}: {note.removeprefix('suspect: ')}"
+
+
+def _shape(row: Row) -> str:
+    return f"{row.batch_size} \N{MULTIPLICATION SIGN} {row.sequence_length}"
 
 
 def _rows(section: Section) -> list[tuple[str, list[str | None]]]:
     return [
         (
-            f"{row.batch_size} \N{MULTIPLICATION SIGN} {row.sequence_length}",
+            _shape(row),
             [_time(section.groups.get((row, column))) for column in section.columns],
         )
         for row in section.rows
