@@ -30,7 +30,7 @@ FormatName = Annotated[
     typer.Option(
         "--format",
         metavar="NAME",
-        help="terminal, markdown, csv, json, parquet or perfetto.",
+        help="terminal, markdown, csv, json, html, parquet or perfetto.",
         rich_help_panel=options.RESULT,
     ),
 ]
@@ -39,7 +39,7 @@ Output = Annotated[
     typer.Option(
         "--output",
         metavar="FILE",
-        help="Write to this file instead of printing (parquet needs one).",
+        help="Write to this file instead of printing (html and parquet need one).",
         rich_help_panel=options.RESULT,
     ),
 ]

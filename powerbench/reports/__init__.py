@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from powerbench.reports.csv import as_csv
+from powerbench.reports.html import as_html
 from powerbench.reports.json import as_json, as_json_list
 from powerbench.reports.markdown import as_markdown
 from powerbench.reports.parquet import as_parquet
@@ -35,6 +36,7 @@ FORMATS: dict[str, Format] = {
     "markdown": Format(as_markdown),
     "csv": Format(as_csv),
     "json": Format(as_json, of_several=as_json_list),
+    "html": Format(as_html, needs_file=True),
     "parquet": Format(as_parquet, needs_file=True),
     "perfetto": Format(as_perfetto, needs_file=True),
 }

@@ -36,6 +36,9 @@ class Leaking:
     def check(self, cell: Cell) -> None:
         """Whatever the cell."""
 
+    def work(self, cell: Cell) -> float:
+        return 1.0
+
     def build(self, cell: Cell, device: Device) -> tuple[Step, WorkloadRecord]:
         def step(index: int, /) -> None:
             kept.append(os.urandom(4096) * (KEPT_BYTES // 4096))
@@ -57,6 +60,9 @@ class Paging:
 
     def check(self, cell: Cell) -> None:
         """Whatever the cell."""
+
+    def work(self, cell: Cell) -> float:
+        return 1.0
 
     def build(self, cell: Cell, device: Device) -> tuple[Step, WorkloadRecord]:
         with self._file.open("wb+") as file:  # written here: a page counts for the group that was first to touch it

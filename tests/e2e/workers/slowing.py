@@ -121,6 +121,9 @@ class Slowing:
     def check(self, cell: Cell) -> None:
         """Whatever the cell."""
 
+    def work(self, cell: Cell) -> float:
+        return 1.0
+
     def build(self, cell: Cell, device: Device) -> tuple[Step, WorkloadRecord]:
         def step(index: int, /) -> None:
             if index == FAST:
