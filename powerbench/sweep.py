@@ -49,9 +49,24 @@ Measure = Callable[[Cell, Path, Callable[[RunDir], object], Standing], Run]
 """Measures a resolved cell in a new directory below a folder, and says when that is made."""
 
 
-def measurements_of(cells: Sequence[Cell], *, repeats: int) -> list[Measurement]:
-    """Each cell so many times, in turns: what drifts with time then meets all cells alike."""
-    return [Measurement(cell=cell, repeat=repeat) for repeat in range(1, repeats + 1) for cell in cells]
+def measurements_of(cells: Sequence[Cell], *, repeats: int, against: str | None = None) -> list[Measurement]:
+    """Each cell so many times, in turns: what drifts with time then meets all cells alike.
+
+    With another interpreter, each cell in both, one right after the other, and the other way round each second time
+    (A B, B A): a drift that goes on meets both alike.
+    """
+    return [
+        Measurement(cell=cell, repeat=repeat, interpreter=interpreter)
+        for repeat in range(1, repeats + 1)
+        for cell in cells
+        for interpreter in _turns(repeat, against)
+    ]
+
+
+def _turns(repeat: int, against: str | None) -> Sequence[str | None]:
+    if against is None:
+        return (None,)
+    return (None, against) if repeat % 2 else (against, None)
 
 
 def pending(measurements: Iterable[Measurement], *, retry: Sequence[Status] = ()) -> list[int]:

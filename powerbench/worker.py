@@ -19,6 +19,7 @@ import msgspec
 
 from powerbench.devices import DEVICES, Device, Timer
 from powerbench.endings import in_one_line, is_out_of_memory
+from powerbench.environment import describe_software
 from powerbench.errors import PowerbenchError, Unavailable
 from powerbench.records import Cell, RunRecord
 from powerbench.rundir import RunDir
@@ -85,7 +86,7 @@ def measure(record: RunRecord, device: Device, rundir: RunDir, rank: int, events
     complaint = device.confirm()
     if complaint is not None:
         raise Unavailable(complaint)
-    software = set_threads(cell)
+    software = describe_software() | set_threads(cell)
     step, what = workload_of(cell.model).build(cell, device)
     marks = MarksWriter(rundir.marks(rank), capacity=most_steps(cell, record.tail_s))
     timer = device.timer(marks.view, sync_every=cell.sync_every or 0)

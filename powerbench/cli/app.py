@@ -9,6 +9,7 @@ from typing import Any, ParamSpec
 import typer
 from typer.core import TyperCommand
 
+from powerbench.cli.compare import compare
 from powerbench.cli.doctor import doctor
 from powerbench.cli.output import NobodyReads, say
 from powerbench.cli.power import power
@@ -19,7 +20,7 @@ from powerbench.cli.trace import trace
 from powerbench.errors import PowerbenchError, UsageError
 
 INTERRUPTED = 130
-COMMANDS = (run, power, trace, report, doctor, profiles)
+COMMANDS = (run, power, trace, report, compare, doctor, profiles)
 
 P = ParamSpec("P")
 

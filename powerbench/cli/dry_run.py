@@ -28,6 +28,7 @@ class Planned(Struct, frozen=True, kw_only=True):
 
     number: int
     repeat: int
+    interpreter: str | None = None
     cell: Cell
     status: Status | None = None
     reason: str | None = None
@@ -39,23 +40,33 @@ class Planned(Struct, frozen=True, kw_only=True):
 
 def planned(measurements: Sequence[Measurement], output: Path, *, retry: Sequence[Status]) -> list[Planned]:
     """A row for each measurement. Raises UsageError for a cell that makes no sense."""
+    import msgspec
+
     from powerbench.forecast import Forecast, at_least_s, runs_in
     from powerbench.sweep import pending
 
     forecast, to_do = Forecast(runs_in(output)), set(pending(measurements, retry=retry))
     rows = []
     for at, one in enumerate(measurements):
-        row = Planned(number=at + 1, repeat=one.repeat, cell=one.cell, status=one.status, reason=one.reason)
+        row = Planned(
+            number=at + 1,
+            repeat=one.repeat,
+            interpreter=one.interpreter,
+            cell=one.cell,
+            status=one.status,
+            reason=one.reason,
+        )
         if at in to_do:
             try:
                 cell = resolved(one.cell)
             except Unavailable as error:
-                row = Planned(number=at + 1, repeat=one.repeat, cell=one.cell, reason=str(error))
+                row = msgspec.structs.replace(row, status=None, reason=str(error))
             else:
-                row = Planned(
-                    number=at + 1,
-                    repeat=one.repeat,
+                row = msgspec.structs.replace(
+                    row,
                     cell=cell,
+                    status=None,
+                    reason=None,
                     as_before_s=forecast.seconds_as_before(cell),
                     as_alike_s=None if forecast.seconds_as_before(cell) is not None else forecast.seconds(cell),
                     at_least_s=at_least_s(cell) or None,
@@ -67,7 +78,7 @@ def planned(measurements: Sequence[Measurement], output: Path, *, retry: Sequenc
 
 def as_table(rows: Sequence[Planned], names: Names, *, cooldown_seconds: float) -> str:
     """A line for each, and the sum below."""
-    called = [names.of(row.cell, row.repeat) for row in rows]
+    called = [names.of(row.cell, row.repeat, row.interpreter) for row in rows]
     width, digits = max(map(len, called)), len(str(len(rows)))
     lines = [f"{row.number:>{digits}}  {name:<{width}}  {_takes(row)}" for row, name in zip(rows, called, strict=True)]
     return "\n".join([*lines, "", _sum([row for row in rows if _is_to_come(row)], cooldown_seconds)])

@@ -122,6 +122,15 @@ Repeats = Annotated[
     str | None,
     typer.Option("--repeats", metavar="N", help="Each cell so many times, in turns.", rich_help_panel=SWEEP),
 ]
+Against = Annotated[
+    str | None,
+    typer.Option(
+        "--against",
+        metavar="PYTHON",
+        help="Measure each cell in this interpreter too, in turns, three times each, and compare.",
+        rich_help_panel=SWEEP,
+    ),
+]
 Cooldown = Annotated[
     str | None,
     typer.Option(

@@ -10,7 +10,7 @@ import typer
 from powerbench.cli import options
 from powerbench.cli.measuring import measure, require_energy, resolved
 from powerbench.cli.output import print_result, say
-from powerbench.cli.sweep import asked_for, list_cells, statuses, sweep
+from powerbench.cli.sweep import asked_for, list_cells, repeated, statuses, sweep
 
 if TYPE_CHECKING:
     from powerbench.records import Status
@@ -45,6 +45,7 @@ def run(
     require_power: options.RequirePower = None,
     repeats: options.Repeats = None,
     cooldown_seconds: options.Cooldown = None,
+    against: options.Against = None,
     resume: options.Resume = False,
     retry: options.Retry = None,
     dry_run: options.DryRun = False,
@@ -62,11 +63,17 @@ def run(
     plan = asked_for(profile, set_ or [], context.params)
     again = statuses(retry)
     resume = resume or bool(again)
+    other = None
+    if against is not None:
+        from powerbench.interpreter import find_interpreter
+
+        other = find_interpreter(against)
+        plan = repeated(plan, is_asked=repeats is not None)
     if dry_run:
-        list_cells(plan, output, resume=resume, retry=again, json=json)
+        list_cells(plan, output, other=other, resume=resume, retry=again, json=json)
         return 0
-    if plan.is_sweep or resume:
-        return sweep(plan, output, resume=resume, retry=again, json=json)
+    if plan.is_sweep or resume or other is not None:
+        return sweep(plan, output, other=other, resume=resume, retry=again, json=json)
     measured = measure(resolved(plan.cells[0]), output)
     show(measured, json=json)
     status = EXIT_STATUS.get(measured.record.status, 1)
