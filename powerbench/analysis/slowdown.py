@@ -39,7 +39,9 @@ FEWEST = 20
 WARM_BY, MOST_CUTS = 0.30, 3
 # More slow first steps than this are a warm-up; fewer are what any loop has.
 USUAL_FIRST = 2
-SATURATED_BY = 0.5
+# A rise from the start that is over by here has levelled off; one that reaches the last tenth goes on, since a steady
+# one seems to flatten on a logarithmic scale.
+SATURATED_BY, STILL_FROM = 0.5, 0.9
 LARGEST_LOG = 700.0
 
 
@@ -138,7 +140,7 @@ def _described(found: Found, trace: Trace) -> Slowdown:
         ratio=_exp(ratio.log),
         ci99=_interval(ratio),
         shape=_shape(change) if change else "cyclic" if is_cyclic(trace.log) else None,
-        still_rising=change is not None and change.size > 0 and change.end == 1,
+        still_rising=change is not None and change.size > 0 and change.kind != "jump" and change.end >= STILL_FROM,
         change=_exp(change.size) - 1 if change else None,
         from_step=begin,
         to_step=end,
