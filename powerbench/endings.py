@@ -26,6 +26,11 @@ METAL_OUT_OF_MEMORY = ("Insufficient Memory", "OutOfMemory")
 # torch's warning of PYTORCH_ENABLE_MPS_FALLBACK=1.
 CPU_FALLBACK = re.compile(r"The operator '([^']+)' is not currently supported on the MPS backend and will fall back")
 
+# From here on torch's words on memory are an account of it and advice on its allocator: the log has them whole.
+MEMORY_ACCOUNT = re.compile(
+    r"\. (?:Including non-PyTorch memory|Process \d+ has|Of the allocated memory|This process has)"
+)
+
 # Below this share of free memory the system is out of it (macOS has no counter of its kills).
 NO_MEMORY_LEFT = 0.03
 
@@ -81,9 +86,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def in_one_line(error: BaseException) -> str:
-    """The first line of what an error says, which in torch's long ones is what happened."""
+    """The first line of what an error says, which in torch's long ones is what happened, without its account."""
     lines = str(error).strip().splitlines()
-    return (lines[0].strip() if lines else type(error).__name__).rstrip(".")
+    return MEMORY_ACCOUNT.split(lines[0].strip() if lines else type(error).__name__)[0].rstrip(".")
 
 
 class MetalFailure(NamedTuple):

@@ -26,6 +26,11 @@ TELLING_VARIABLES = (
     *("HIP_", "ROCR_", "HSA_", "MIOPEN_", "GPU_DEVICE_ORDINAL", "ZE_", "SYCL_", "ONEAPI_"),
     *("MALLOC_", "LD_PRELOAD", "DYLD_INSERT_LIBRARIES"),
 )
+# What images and installers say of themselves there, at length, and no result depends on.
+SILENT_VARIABLES = (
+    *("CUDA_HOME", "CUDA_PATH", "CUDA_VERSION", "TORCH_HOME", "TORCH_CUDA_ARCH_LIST"),
+    *("NVIDIA_REQUIRE_", "NVIDIA_PRODUCT_", "NVIDIA_DRIVER_CAPABILITIES"),
+)
 SECRET_WORDS = ("TOKEN", "SECRET", "PASSWORD", "KEY")
 POWER_MODE_FILES = (
     "/sys/firmware/acpi/platform_profile",
@@ -76,7 +81,9 @@ def telling_variables(environment: os._Environ[str] | dict[str, str]) -> dict[st
     return {
         name: value
         for name, value in sorted(environment.items())
-        if name.startswith(TELLING_VARIABLES) and not any(word in name for word in SECRET_WORDS)
+        if name.startswith(TELLING_VARIABLES)
+        and not name.startswith(SILENT_VARIABLES)
+        and not any(word in name for word in SECRET_WORDS)
     }
 
 

@@ -26,7 +26,7 @@ from powerbench.rundir import RunDir
 from powerbench.rundir.lines import EventWriter
 from powerbench.rundir.load import read_record
 from powerbench.rundir.marks import MarksWriter
-from powerbench.units import NS_PER_S
+from powerbench.units import NS_PER_MS, NS_PER_S
 from powerbench.workloads import workload_of
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ REPORT_EVERY_NS = NS_PER_S
 SHORTEST_STEP_S = 1e-4
 MOST_TIMED_STEPS = 4_000_000
 FULL_COLLECTION = 2
+# Of the young generations' collections, which come all the time, those that a step can notice.
+LONG_COLLECTION_NS = NS_PER_MS
 
 
 def main(arguments: list[str]) -> int:
@@ -204,20 +206,21 @@ def stop_on_sigint() -> Iterator[list[int]]:
 
 
 class Reporter:
-    """Writes memory gauges and full garbage collections as events; called behind a mark, at most once a second."""
+    """Writes memory gauges, and garbage collections that are full or long, as events; at most once a second."""
 
-    def __init__(self, events: EventWriter, device: Device) -> None:
+    def __init__(self, events: EventWriter, device: Device, *, clock_ns: Callable[[], int] = time.monotonic_ns) -> None:
         self._events = events
         self._device = device
-        self._collections: list[tuple[int, int]] = []
+        self._clock_ns = clock_ns
+        self._collections: list[tuple[int, int, int]] = []
         self._started_ns = 0
 
     def __enter__(self) -> Reporter:
-        gc.callbacks.append(self._collected)
+        gc.callbacks.append(self.collected)
         return self
 
     def __exit__(self, *_: object) -> None:
-        gc.callbacks.remove(self._collected)
+        gc.callbacks.remove(self.collected)
         self._write_collections()
 
     def __call__(self, now_ns: int) -> int:
@@ -228,18 +231,17 @@ class Reporter:
         self._write_collections()
         return now_ns + REPORT_EVERY_NS
 
-    def _collected(self, phase: str, info: dict[str, int]) -> None:
-        if info["generation"] != FULL_COLLECTION:
-            return
-        now = time.monotonic_ns()
+    def collected(self, phase: str, info: dict[str, int]) -> None:
+        """Take note of a collection that begins or ends, as the interpreter tells it (gc.callbacks)."""
+        now, generation = self._clock_ns(), info["generation"]
         if phase == "start":
             self._started_ns = now
-        else:
-            self._collections.append((self._started_ns, now))
+        elif generation == FULL_COLLECTION or now - self._started_ns >= LONG_COLLECTION_NS:
+            self._collections.append((self._started_ns, now, generation))
 
     def _write_collections(self) -> None:
-        for start, end in self._collections:
-            self._events.write("gc", time_ns=start, end_ns=end, generation=FULL_COLLECTION)
+        for start, end, generation in self._collections:
+            self._events.write("gc", time_ns=start, end_ns=end, generation=generation)
         self._collections.clear()
 
 

@@ -259,6 +259,15 @@ class TestTorchSaysThatMemoryRanOut:
 @pytest.mark.parametrize(
     ("error", "line"),
     [
+        (
+            RuntimeError(
+                "CUDA out of memory. Tried to allocate 48.00 GiB. GPU 0 has a total capacity of 139.80 GiB of which "
+                "27.61 GiB is free. Including non-PyTorch memory, this process has 112.18 GiB memory in use. Of the "
+                "allocated memory 102.72 GiB is allocated by PyTorch."
+            ),
+            "CUDA out of memory. Tried to allocate 48.00 GiB. GPU 0 has a total capacity of 139.80 GiB of which "
+            "27.61 GiB is free",
+        ),
         (RuntimeError("CUDA error: out of memory\nCompile with `TORCH_USE_CUDA_DSA`."), "CUDA error: out of memory"),
         (RuntimeError("\n  Invalid buffer size: 24.00 GB.  \n"), "Invalid buffer size: 24.00 GB"),
         (MemoryError(), "MemoryError"),

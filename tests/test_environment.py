@@ -62,6 +62,8 @@ def test_variables_that_change_results_are_recorded_and_no_others() -> None:
             "PYTORCH_MPS_HIGH_WATERMARK_RATIO": "0.0",
             "CUDA_VISIBLE_DEVICES": "",
             "LD_PRELOAD": "libjemalloc.so",
+            "NVIDIA_REQUIRE_CUDA": "cuda>=13.0 brand=tesla,driver>=550,driver<551",
+            "CUDA_HOME": "/usr/local/cuda",
             "HOME": "/home/somebody",
             "PATH": "/bin",
         }

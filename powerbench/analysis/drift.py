@@ -19,10 +19,14 @@ DELTA = 0.05
 # hardly ever give a false alarm; ramps are many and gave most of them; of starts there are five
 # (research: false alarms and power against each of these, on simulated traces).
 SURE_OF_DELTA = 0.80
-LARGEST_P: dict[Kind, float] = {"jump": 5e-4, "ramp": 2e-5, "start": 0.02}
+LARGEST_P: dict[Kind, float] = {"jump": 5e-4, "ramp": 2e-5, "start": 0.02, "drift": 0.02}
+# From noise of this spread on, so much less is allowed: the larger it is, the more often a wander of 5 % is nothing.
+QUIET: dict[Kind, float] = {"jump": 0.034, "ramp": 0.028, "start": 0.028, "drift": 0.034}
+STRICTER, STRICTEST = 8, 0.05
 # What a clock resolves, and more: keeps a trace without any noise from being infinitely sure.
 LEAST_SIGMA = 1e-4
 # At either side of a rise, this share of at least so many blocks must lie on that side of its middle.
+MOVED = 0.4
 STAYING, FEWEST_TO_STAY = 0.75, 8
 
 
@@ -52,9 +56,10 @@ class Change:
         middle = self.level + self.size / 2
         place = (np.arange(len(mean)) + 0.5) / len(mean)
         quarter = (self.end - self.begin) / 4
+        is_before, is_after = place < self.begin + quarter, place > self.end - quarter
         is_new = (mean > middle) == (self.size > 0)
-        before, after = is_new[place < self.begin + quarter], is_new[place > self.end - quarter]
-        return _mostly(~before) and _mostly(after)
+        moved = float(np.median(mean[is_after]) - np.median(mean[is_before])) if is_before.any() else self.size
+        return _mostly(~is_new[is_before]) and _mostly(is_new[is_after]) and moved / self.size > MOVED
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,7 @@ class Fit:
         from scipy.special import stdtr
 
         shapes, freedom = self.shapes, self.blocks - 2
-        largest_p = np.array([LARGEST_P[kind] for kind in shapes.kind])
+        largest_p = np.array([LARGEST_P[kind] for kind in shapes.kind]) * self._strictness()
         none = (self.weight * stdtr(freedom, -direction * self.size / self.error)).sum(axis=0)
         candidates = np.flatnonzero(none < largest_p)
         least = np.log(1 + DELTA) if direction > 0 else -np.log(1 - DELTA)
@@ -86,6 +91,14 @@ class Fit:
         if not len(candidates):
             return None
         return self._change(int(candidates[np.argmin(none[candidates] / largest_p[candidates])]))
+
+    def _strictness(self) -> Floats:
+        """By what factor each shape's limit is lowered, for the noise that it leaves."""
+        import numpy as np
+
+        spread = self.sigma / np.sqrt(1 - np.array(MEMORIES)[:, None] ** 2)
+        excess = (self.weight * spread).sum(axis=0) / np.array([QUIET[kind] for kind in self.shapes.kind])
+        return np.asarray(np.maximum(np.minimum(1, excess**-STRICTER), STRICTEST))
 
     def _change(self, best: int) -> Change:
         shapes, weight = self.shapes, self.weight[:, best]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-Kind = Literal["jump", "ramp", "start"]
+Kind = Literal["jump", "ramp", "start", "drift"]
 
 # Memory of the noise from block to block. The largest reaches over 66 blocks, a third of the run: that keeps a slow
 # wander from being called a rise; with .995 slow ramps would be lost, with .98 there are more false alarms.
@@ -86,7 +86,7 @@ def _jumps(count: int, side: int, *, halves: bool) -> list[tuple[Floats, Kind, f
 
 
 def _ramps(count: int, side: int) -> list[tuple[Floats, Kind, float, float]]:
-    """On a grid of twentieths. Those that rise with the run and soon level off, or never, are a kind of their own."""
+    """On a grid of twentieths. Those that rise with the run and soon level off, or never do, are kinds of their own."""
     import numpy as np
 
     middle = (np.arange(count) + 0.5) / count
@@ -96,10 +96,15 @@ def _ramps(count: int, side: int) -> list[tuple[Floats, Kind, float, float]]:
             begin, end = first / RAMP_GRID, last / RAMP_GRID
             if (end - begin) * count < SHORTEST_RAMP or end * count < side or (1 - begin) * count < side:
                 continue
-            is_start = first == 0 and (end <= EARLY or last == RAMP_GRID)
             height = np.clip((middle - begin) / (end - begin), 0, 1)
-            found.append((height, "start" if is_start else "ramp", begin, end))
+            found.append((height, _kind(begin, end), begin, end))
     return found
+
+
+def _kind(begin: float, end: float) -> Kind:
+    if begin == 0 and end == 1:
+        return "drift"
+    return "start" if begin == 0 and end <= EARLY else "ramp"
 
 
 def _norms(height: Floats) -> tuple[Floats, Floats, Floats]:

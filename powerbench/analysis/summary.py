@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from statistics import median
-from typing import Any
 
 from msgspec import Struct
 
+from powerbench.analysis.checked import Explained
 from powerbench.analysis.energy import Energy, find_energy
 from powerbench.environment import SLOW_MODES
 from powerbench.records import EnergyCurve, RunRecord, Status, StepTrace
@@ -57,7 +57,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     peak_memory_bytes: int | None
     energy: Energy | None
     energy_reason: str | None
-    slowdown: dict[str, Any] | None
+    slowdown: Explained | None
     notes: list[str]
 
 
@@ -69,9 +69,18 @@ class RecordingSummary(Summary, frozen=True, kw_only=True):
 
 
 def summarize(
-    run: str, record: RunRecord, steps: StepTrace, curves: Mapping[str, EnergyCurve] | None = None
+    run: str,
+    record: RunRecord,
+    steps: StepTrace,
+    curves: Mapping[str, EnergyCurve] | None = None,
+    *,
+    slowdown: Explained | None = None,
 ) -> Summary:
-    """The figures of a run, named by the path `run`; `curves` are its joules by rail."""
+    """The figures of a run, named by the path `run`; `curves` are its joules by rail.
+
+    `slowdown` is its verdict, where somebody has asked for one: it costs more than all the other figures, and a table
+    of many runs has no room for it.
+    """
     if record.cell is None:
         return _of_recording(run, record, steps, curves or {})
     cell = record.cell
@@ -104,7 +113,7 @@ def summarize(
         peak_memory_bytes=record.peak_memory_bytes,
         energy=found.energy,
         energy_reason=found.reason,
-        slowdown=None,
+        slowdown=slowdown,
         notes=[*record.notes, *found.notes, *notes(record, spans, tflop_per_s), *unsynchronized(record, steps)],
     )
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     Places = NDArray[np.intp]
 
 MOST_BLOCKS = 200
+# Beyond these no clock has been, and products and sums of them would be no numbers any more.
+LEAST_S, LARGEST_S = 1e-100, 1e100
 # 80 % of a normal distribution lie within 1.2816 standard deviations, 50 % within 1/1.4826. The wider quantile is
 # taken for spikes because on a trace of two levels the narrower one collapses, and cutting turns a flicker into a step.
 NORMAL_80, NORMAL_50 = 1.2816, 1 / 1.4826
@@ -45,7 +47,7 @@ def usable(latency_s: Sequence[float]) -> tuple[Floats, Places]:
     import numpy as np
 
     every = np.asarray(latency_s, dtype=np.float64)
-    steps = np.flatnonzero(np.isfinite(every) & (every > 0))
+    steps = np.flatnonzero((every > LEAST_S) & (every < LARGEST_S))  # false for NaN
     return every[steps], steps
 
 
@@ -59,6 +61,8 @@ def slow_first_steps(latency_s: Floats) -> int:
     count, width = 0, max(10, len(latency_s) // 20)
     for _ in range(MOST_LOOKS):
         following = latency_s[count + 1 : count + 1 + width]
+        if not len(following):
+            break
         middle = float(np.median(following))
         sigma = float(np.median(np.abs(following - middle))) / NORMAL_50
         is_usual = latency_s[count : len(latency_s) // 4] <= 1.05 * middle + 5 * sigma

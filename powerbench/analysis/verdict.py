@@ -1,15 +1,19 @@
-"""What a latency trace comes to: the verdict with its figures, in a record and in one sentence."""
+"""What a latency trace comes to: the verdict with its figures, and what repeats of it come to together."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+from statistics import median
 from typing import Literal
 
 from msgspec import Struct
 
-from powerbench.units import counted, milliseconds
-
 Verdict = Literal["flat", "warmup", "slowdown", "speedup", "no steady state", "inconclusive", "insufficient"]
 Shape = Literal["step", "ramp", "saturating", "cyclic"]
+
+# With a larger share of latencies that are no measurements, the rest does not stand for the run.
+MOST_UNUSABLE = 0.1
 
 
 class Spikes(Struct, frozen=True, kw_only=True):
@@ -34,103 +38,69 @@ class Slowdown(Struct, frozen=True, kw_only=True):
     `ratio` on purpose, since a jump may be certain where the ends of the run are too short to tell. `warmup_steps` are
     those set aside. `steady_s` stands where there is a steady state: for `flat` and `warmup`. `more_steps` is about how
     many more would settle an `inconclusive` trace, None where that is unknown or beyond reason. `unusable` latencies
-    (not finite, or not above zero) are no measurements: they are left out of everything but `n` and step numbers.
+    (not finite, or not above zero) are no measurements: they are left out of everything but `n` and step numbers, and
+    where they are more than a tenth, the verdict is `inconclusive`.
     """
 
     verdict: Verdict
-    ratio: float | None
-    ci99: tuple[float, float] | None
-    shape: Shape | None
-    still_rising: bool
-    change: float | None
-    from_step: int | None
-    to_step: int | None
-    warmup_steps: int
-    steady_s: float | None
-    steady_ci99_s: tuple[float, float] | None
-    first_s: float | None
-    last_s: float | None
-    spikes: Spikes | None
-    more_steps: int | None
+    ratio: float | None = None
+    ci99: tuple[float, float] | None = None
+    shape: Shape | None = None
+    still_rising: bool = False
+    change: float | None = None
+    from_step: int | None = None
+    to_step: int | None = None
+    warmup_steps: int = 0
+    steady_s: float | None = None
+    steady_ci99_s: tuple[float, float] | None = None
+    first_s: float | None = None
+    last_s: float | None = None
+    spikes: Spikes | None = None
+    more_steps: int | None = None
     n: int
     unusable: int = 0
 
-
-FINE = 0.02
-
-
-def sentence(slowdown: Slowdown) -> str:
-    """The verdict in one plain sentence, with the effect and its interval."""
-    words = {
-        "flat": _flat,
-        "warmup": _warmup,
-        "slowdown": _slowdown,
-        "speedup": _speedup,
-        "no steady state": _no_steady_state,
-        "inconclusive": _inconclusive,
-        "insufficient": _insufficient,
-    }
-    return words[slowdown.verdict](slowdown)
+    @property
+    def too_many_unusable(self) -> bool:
+        """Whether the latencies that are measurements do not stand for the run."""
+        return self.unusable > MOST_UNUSABLE * self.n
 
 
-def _flat(slowdown: Slowdown) -> str:
-    return f"Flat: {_steady(slowdown)} from beginning to end, {_ends(slowdown)}."
+class Repeats(Struct, frozen=True, kw_only=True):
+    """What several traces of the same cell, each from a process of its own, come to together.
+
+    `verdict` is theirs where they agree. Flat and warmup agree: the steps are steady in the end. An `inconclusive` or
+    `insufficient` trace contradicts none, but more than half must be decided. `ratio` is the median, None where no
+    trace has one.
+    """
+
+    verdict: Verdict | Literal["inconsistent"]
+    counts: dict[Verdict, int]
+    ratio: float | None
+    lowest_ratio: float | None
+    highest_ratio: float | None
 
 
-def _warmup(slowdown: Slowdown) -> str:
-    first = counted(slowdown.warmup_steps, "step")
-    return f"Warm-up, then flat: {_steady(slowdown)} after the first {first}; of the rest {_ends(slowdown)}."
-
-
-def _slowdown(slowdown: Slowdown) -> str:
-    return f"Slowdown: {_ends(slowdown)}, {_course(slowdown, 'rising')}."
-
-
-def _speedup(slowdown: Slowdown) -> str:
-    return f"Speed-up: {_ends(slowdown)}, {_course(slowdown, 'falling')}."
-
-
-def _no_steady_state(slowdown: Slowdown) -> str:
-    first, last = (milliseconds(1000 * (value or 0.0)) for value in (slowdown.first_s, slowdown.last_s))
-    return (
-        f"No steady state: the latency changes more than once; first {first} a step, last {last} ({_ratio(slowdown)})."
+def across(repeats: Sequence[Slowdown]) -> Repeats:
+    """The verdict on repeats of one cell in separate processes; `insufficient` where there are none."""
+    counts = Counter(each.verdict for each in repeats)
+    ratios = [each.ratio for each in repeats if each.ratio is not None]
+    return Repeats(
+        verdict=_agreed(counts),
+        counts=dict(counts),
+        ratio=median(ratios) if ratios else None,
+        lowest_ratio=min(ratios, default=None),
+        highest_ratio=max(ratios, default=None),
     )
 
 
-def _inconclusive(slowdown: Slowdown) -> str:
-    if slowdown.unusable and slowdown.more_steps is None and slowdown.unusable > slowdown.n / 10:
-        return (
-            f"Inconclusive: {slowdown.unusable:,} of {counted(slowdown.n, 'latency')} are no measurements "
-            "(not finite or not above zero), too many to judge by the rest."
-        )
-    more = "more steps" if slowdown.more_steps is None else f"about {slowdown.more_steps:,} more steps"
-    return (
-        f"Inconclusive: nothing was found, but the steps wander so much by themselves that a change of 5% could hide "
-        f"({_ends(slowdown)}); {more} would help."
-    )
-
-
-def _insufficient(slowdown: Slowdown) -> str:
-    return f"Too few steps for a verdict: {counted(slowdown.n, 'step')}."
-
-
-def _steady(slowdown: Slowdown) -> str:
-    return f"steady at {milliseconds(1000 * (slowdown.steady_s or 0.0))} a step"
-
-
-def _ends(slowdown: Slowdown) -> str:
-    value, _, interval = _ratio(slowdown).partition(" ")
-    return f"the last tenth takes {value} the first {interval}"
-
-
-def _ratio(slowdown: Slowdown) -> str:
-    ratio, (low, high) = slowdown.ratio or 0.0, slowdown.ci99 or (0.0, 0.0)
-    digits = 3 if high - low < FINE else 2
-    return f"{ratio:.{digits}f}x (99% CI {low:.{digits}f} to {high:.{digits}f})"
-
-
-def _course(slowdown: Slowdown, moving: str) -> str:
-    if slowdown.shape == "step":
-        return f"{moving} by {abs(slowdown.change or 0.0):.0%} at step {slowdown.from_step:,}"
-    end = "the end" if slowdown.still_rising else f"{slowdown.to_step:,}"
-    return f"{moving} from step {slowdown.from_step:,} to {end}"
+def _agreed(counts: Counter[Verdict]) -> Verdict | Literal["inconsistent"]:
+    if counts["insufficient"] == counts.total():
+        return "insufficient"
+    decided = [verdict for verdict in counts if verdict not in ("inconclusive", "insufficient")]
+    if set(decided) == {"flat", "warmup"}:
+        decided = ["warmup"]
+    if len(decided) > 1:
+        return "inconsistent"
+    undecided = counts["inconclusive"] + counts["insufficient"]
+    return decided[0] if 2 * undecided < counts.total() else "inconclusive"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import TYPE_CHECKING, NamedTuple
 
 from powerbench.analysis.drift import Noise
@@ -18,6 +19,8 @@ CONFIDENCE = 0.99
 TENTH = 10
 FEWEST_STEPS = 8
 BISECTIONS = 60
+SIGMAS = 2.0
+LONGER, MOST_LONGER, PROBABLY = 1.1, 100.0, 0.75
 
 
 class Level(NamedTuple):
@@ -39,30 +42,63 @@ def level_of(blocks: Blocks, noise: Noise) -> Level:
 
     count = len(blocks.mean)
     spread = np.array([_spread_of_mean(memory, count) for memory in MEMORIES])
-    return Level(float(blocks.mean.mean()), _half(noise, spread, count))
+    return Level(float(blocks.mean.mean()), _half(noise, noise.sigma * spread * (1 + 4 / count)))
 
 
 def end_over_start(blocks: Blocks, noise: Noise) -> Level:
     """The mean of the last tenth less that of the first."""
-    length = tenth(blocks)
-    size = float(blocks.mean[-length:].mean() - blocks.mean[:length].mean())
-    return Level(size, half_of_ratio(noise, len(blocks.mean), length))
+    return Level(_end_less_start(blocks), _half(noise, _scale_of_ends(blocks, noise)))
 
 
-def half_of_ratio(noise: Noise, count: int, length: int, memories: Floats | None = None) -> float:
-    """The half-width of the ratio of means over `length` blocks at either end of `count`."""
-    import numpy as np
-
-    known = np.array(MEMORIES) if memories is None else memories
-    spread = [_spread_of_difference(float(memory), count, length) for memory in known]
-    return _half(noise, np.array(spread), count)
-
-
-def _half(noise: Noise, spread: Floats, count: int) -> float:
-    """From each memory's standard deviation, in innovations: the quantile of their mixture, a little widened."""
+def probability_beyond(low: float, high: float, blocks: Blocks, noise: Noise) -> float:
+    """That the last tenth less the first, without its noise, is below `low` or above `high`."""
     from scipy.special import stdtr
 
-    scale = noise.sigma * spread * (1 + 4 / count)
+    size, scale = _end_less_start(blocks), _scale_of_ends(blocks, noise)
+    beyond = stdtr(noise.freedom, (low - size) / scale) + stdtr(noise.freedom, (size - high) / scale)
+    return float(noise.weight @ beyond)
+
+
+def steps_until(settled: float, blocks: Blocks, noise: Noise) -> int | None:
+    """How many more steps would probably bring SIGMAS standard deviations of the ratio down to `settled`.
+
+    None beyond reason.
+
+    More steps also tell the memory. So it is taken for known, one memory after the other, and the answer is that of
+    most of them by weight.
+    """
+    import numpy as np
+
+    count, length = len(blocks.mean), tenth(blocks)
+    longer = 1.0
+    while longer < MOST_LONGER:
+        longer *= LONGER
+        then = round(count * longer)
+        spread = [_spread_of_difference(memory, then, max(length, then // TENTH)) for memory in MEMORIES]
+        is_enough = SIGMAS * noise.sigma * np.array(spread) * (1 + 4 / then) <= settled
+        if float(noise.weight[is_enough].sum()) >= PROBABLY:
+            return ceil((longer - 1) * count * blocks.per_block)
+    return None
+
+
+def _end_less_start(blocks: Blocks) -> float:
+    length = tenth(blocks)
+    return float(blocks.mean[-length:].mean() - blocks.mean[:length].mean())
+
+
+def _scale_of_ends(blocks: Blocks, noise: Noise) -> Floats:
+    """For each memory, the standard deviation of the difference of the ends."""
+    import numpy as np
+
+    count, length = len(blocks.mean), tenth(blocks)
+    spread = np.array([_spread_of_difference(memory, count, length) for memory in MEMORIES])
+    return np.asarray(noise.sigma * spread * (1 + 4 / count))
+
+
+def _half(noise: Noise, scale: Floats) -> float:
+    """The quantile of a mixture of Student's t, one for each memory."""
+    from scipy.special import stdtr
+
     low, high = 0.0, float(scale.max()) * 1e3
     for _ in range(BISECTIONS):
         middle = (low + high) / 2

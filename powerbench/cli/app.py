@@ -16,10 +16,11 @@ from powerbench.cli.power import power
 from powerbench.cli.profiles import profiles
 from powerbench.cli.report import report
 from powerbench.cli.run import run
+from powerbench.cli.trace import trace
 from powerbench.errors import PowerbenchError, UsageError
 
 INTERRUPTED = 130
-COMMANDS = (run, power, report, compare, doctor, profiles)
+COMMANDS = (run, power, trace, report, compare, doctor, profiles)
 
 P = ParamSpec("P")
 

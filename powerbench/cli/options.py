@@ -85,7 +85,7 @@ Compile = Annotated[
 ]
 Trace = Annotated[
     bool | None,
-    typer.Option("--trace", help="Make it a slowdown trace: gauges at 10 Hz.", rich_help_panel=HOW),
+    typer.Option("--trace", help="Make it a slowdown trace: gauges at 10 Hz, and a verdict.", rich_help_panel=HOW),
 ]
 Power = Annotated[
     str | None,
@@ -104,6 +104,7 @@ Idle = Annotated[
     list[str] | None,
     typer.Option(
         "--idle",
+        "--idle-seconds",
         metavar="S",
         help="Measure the idle machine for so long first (5 with a meter).",
         rich_help_panel=POWER,

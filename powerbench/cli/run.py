@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,7 +60,6 @@ def run(
 
     Example: powerbench run --mode inference --batch-size 16 --batch-size 64 --trace
     """
-    refuse_sudo()
     plan = asked_for(profile, set_ or [], context.params)
     again = statuses(retry)
     resume = resume or bool(again)
@@ -82,18 +80,6 @@ def run(
     return status or require_energy(measured)
 
 
-def refuse_sudo() -> None:
-    """Raises PowerbenchError under sudo: a model needs no root, and root's files have no place in a user's home."""
-    from powerbench.errors import PowerbenchError
-    from powerbench.keeper import recorder_command
-
-    if os.geteuid() == 0 and os.environ.get("SUDO_UID", "0") != "0":
-        raise PowerbenchError(
-            "Run this without sudo: models need no root. For meters that do, leave "
-            f"`{recorder_command()}` running in another terminal; the run finds it by itself."
-        )
-
-
 def show(measured: Run, *, json: bool) -> None:
     """The result on stdout; on stderr how it ended if not well, where it lies, and what to type next."""
     from powerbench.reports.json import as_json
@@ -109,4 +95,4 @@ def show(measured: Run, *, json: bool) -> None:
             reason = (record.reason or "no reason was recorded").rstrip(".")
             say(f"powerbench: The run was not completed ({record.status}): {reason}.")
         say(f"Recorded in {measured.path}")
-        say(f"See it again with: powerbench report {measured.path}")
+        say(f"See it again with: powerbench {'trace' if record.the_cell.trace else 'report'} {measured.path}")

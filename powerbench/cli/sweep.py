@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from powerbench.interpreter import Interpreter
     from powerbench.profile import Plan
     from powerbench.records import Status
-    from powerbench.rundir.sweeps import Measurement, SweepDir, SweepRecord
+    from powerbench.rundir.sweeps import SweepDir, SweepRecord
     from powerbench.sweep import Standing
 
 # Fewer than three processes a side say little of how much two of them differ.
@@ -90,7 +90,7 @@ def sweep(
             raise PowerbenchError(
                 f"{error} The sweep stops here; mend that, and the same command with --resume goes on."
             ) from error
-        compared = show(sweepdir, work.record, names, json=json)
+        compared = show(sweepdir, work.record, json=json)
         return exit_status(sweepdir, work.record, stopped=work.stopped) or compared
 
 
@@ -139,14 +139,15 @@ def nothing_to_resume(output: Path) -> str:
 def tell_beginning(sweepdir: SweepDir, record: SweepRecord, todo: Sequence[int], names: Names) -> None:
     """How much there is to do, and of what was interrupted or is tried again, why."""
     total = len(record.measurements)
-    if len(todo) == total:
+    if not any(one.attempts for one in record.measurements):
         say(f"Sweep of {counted(total, 'measurement')} in {sweepdir.path}")
         return
     say(f"Going on with {sweepdir.path}: {len(todo)} of {counted(total, 'measurement')} to go")
     for at in todo:
         one = record.measurements[at]
         if one.status is not None:
-            say(f"Again {at + 1}: {names.of(one.cell, one.repeat, one.interpreter)} ({one.status}: {told_reason(one)})")
+            reason = (one.reason or "no reason was recorded").rstrip(".")
+            say(f"Again {at + 1}: {names.of(one.cell, one.repeat, one.interpreter)} ({one.status}: {reason})")
 
 
 def announce(standing: Standing, names: Names) -> None:
@@ -158,48 +159,31 @@ def announce(standing: Standing, names: Names) -> None:
     say(f"{where} {names.of(standing.cell, one.repeat, one.interpreter)}")
 
 
-def show(sweepdir: SweepDir, record: SweepRecord, names: Names, *, json: bool) -> int:
-    """The results on stdout; on stderr what has no figure and why, where it lies, and what to type next.
+def show(sweepdir: SweepDir, record: SweepRecord, *, json: bool) -> int:
+    """The results on stdout, as `report` has them: figures, what has none, and why. On stderr what to type next.
 
     Of two interpreters the comparison, once all is measured; returns the exit status that it ends in, else 0.
     """
+    from powerbench.reports import FORMATS
+    from powerbench.rundir.many import Runs, find_readable
     from powerbench.sweep import pending
 
-    paths = [sweepdir.path / one.run for one in record.measurements if one.run and one.status != "running"]
+    form = FORMATS["json" if json else "terminal"]
     try:
         if record.against is not None and not pending(record.measurements):
             status = compare_interpreters(sweepdir.path, fail_above=None, json=json)
             say()
             return status
-        if json or paths:
-            print_tables(paths, json=json)
+        print_result(str((form.of_several or form.show)(Runs(find_readable([sweepdir.path]).items))))
+        say()
         return 0
     finally:
-        for at, one in enumerate(record.measurements):
-            if one.status not in (None, "complete"):
-                name = names.of(one.cell, one.repeat, one.interpreter)
-                say(f"Not complete: {at + 1}, {name}: {one.status}: {told_reason(one)}.")
         tell_end(sweepdir, record)
-
-
-def print_tables(paths: Sequence[Path], *, json: bool) -> None:
-    """The runs as `powerbench report` shows them."""
-    from powerbench.reports import FORMATS
-    from powerbench.rundir.many import Runs
-
-    form = FORMATS["json" if json else "terminal"]
-    print_result(str((form.of_several or form.show)(Runs(paths))))
-    say()
 
 
 def path_of(other: Interpreter | None) -> str | None:
     """The path of an interpreter that there may be."""
     return None if other is None else other.path
-
-
-def told_reason(measurement: Measurement) -> str:
-    """Why it has no answer, or no figure."""
-    return (measurement.reason or "no reason was recorded").rstrip(".")
 
 
 def tell_end(sweepdir: SweepDir, record: SweepRecord) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from powerbench.records import Status
 from powerbench.reports.entries import Entry
 from powerbench.reports.grid import Column, Figure, Group, Row, Section, wall_100
+from powerbench.rundir.many import NOT_BEGUN
 from powerbench.units import counted, duration, significant, whole_seconds
 
 IN_WORDS: dict[Status, str] = {
@@ -26,6 +28,14 @@ EXTRAPOLATED = "~"
 SHORT_S = 9.995
 MOST_NOTES = 8
 FEW_LABELS = 3
+LONGEST_REASON = 240
+NO_REASON = "no step was measured to its end, and no reason was recorded"
+
+
+def word_for(group: Group) -> str:
+    """Why a cell has no figure, in a word or three."""
+    last = group.entries[-1].summary
+    return "not begun" if last.reason == NOT_BEGUN else IN_WORDS[group.status]
 
 
 def hundred_steps(group: Group) -> str | None:
@@ -62,21 +72,30 @@ class Gap:
 
 
 def gaps_in(sections: Iterable[Section]) -> list[Gap]:
-    """Every run of steps that did not come to its end, by cell; published ones have no more to say than their word."""
+    """Every run of steps that did not come to its end, by cell, unless its word says it all."""
     gaps = []
     for section in sections:
         for (row, column), group in sorted(section.groups.items(), key=lambda it: it[0][0]):
-            ended = [it.summary for it in group.entries if it.summary.status != "complete" or it not in group.usable]
+            usable = group.usable
+            ended = [
+                it.summary
+                for it in group.entries
+                if (it.summary.status != "complete" or it not in usable) and it.summary.reason != NOT_BEGUN
+            ]
             if column.published or not ended:
                 continue
-            reasons = list(dict.fromkeys(it.reason or "no reason was recorded" for it in ended))
+            reasons = list(dict.fromkeys(_shortened(it.reason or NO_REASON) for it in ended))
             gaps.append(Gap(section, row, column, ended[-1].status, reasons, bool(group.usable)))
     return gaps
 
 
+def _shortened(reason: str) -> str:
+    return textwrap.shorten(reason, LONGEST_REASON, placeholder=" ...")
+
+
 def why_no_joules(entries: Sequence[Entry], names: Mapping[int, str]) -> list[str]:
-    """The reasons for which runs with figures have no joules, each with how many runs it is about, and whose."""
-    measured = [entry for entry in entries if entry.published is None and entry.summary.latency_ms]
+    """The reasons for which runs with figures, and recordings, have no joules; each with how many runs, and whose."""
+    measured = [it for it in entries if it.published is None and (it.summary.latency_ms or it.cell is None)]
     of_reason: dict[str, list[Entry]] = {}
     for entry in measured:
         if entry.summary.energy is None and entry.summary.energy_reason:

@@ -19,20 +19,36 @@ USUAL = {
 }
 # What changes the work of a step: times across it are not of the same thing (and `compare` refuses them).
 WORK = ("dtype", "accumulation", "dropout", "copy", "ranks")
+CALLED = {"unfenced": "waiting for the device", "compile": "compiling"}
 ORDER = ("torch", "threads", "dtype", "attention", "compile", "accumulation", "dropout", "copy", "unfenced", "ranks")
 
 
 def labels_of(sections: Sequence[Section], names: dict[Machine, str]) -> dict[Column, str]:
-    """A name for each column: its machine, and whatever tells it from others of the same machine in a section."""
+    """A name for each column: its machine, and what tells it from others of the same machine, unless it is usual."""
+    everywhere = [column for section in sections for column in section.columns]
     labels: dict[Column, str] = {}
     for section in sections:
         for column in section.columns:
-            same = [it for it in section.columns if it[:3] == column[:3]]
-            telling = [name for name in ORDER if len({it.setting(name) for it in same}) > 1]
-            words = [IN_WORDS[name](column.setting(name)) for name in telling]
+            words = [*_telling(column, everywhere), *_not_recorded(column, section.columns)]
             vintage = [column.published] if column.published else []
-            labels[column] = ", ".join([names[column.machine], *vintage, *filter(None, words)])
+            labels[column] = ", ".join([names[column.machine], *vintage, *words])
     return labels
+
+
+def _telling(column: Column, columns: Sequence[Column]) -> Iterable[str]:
+    same = [it for it in columns if it[:3] == column[:3]]
+    for name in ORDER:
+        value = column.setting(name)
+        if len({it.setting(name) for it in same} - {None}) > 1 and value not in (None, USUAL.get(name)):
+            yield IN_WORDS[name](value)
+
+
+def _not_recorded(column: Column, columns: Sequence[Column]) -> Iterable[str]:
+    """Of columns in one section, what an old run does not tell and another does."""
+    same = [it for it in columns if it[:3] == column[:3]]
+    for name in ORDER:
+        if column.setting(name) is None and any(it.setting(name) is not None for it in same):
+            yield f"{CALLED.get(name, name)} not recorded"
 
 
 def facts_of(label: str, columns: Sequence[Column], sections: Sequence[Section]) -> list[str]:
@@ -122,7 +138,7 @@ def not_alike(sections: Sequence[Section]) -> list[str]:
 
 
 def _listed(words: Sequence[str]) -> str:
-    named = ["waiting for the device" if word == "unfenced" else word for word in words]
+    named = [CALLED.get(word, word) for word in words]
     return named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}"
 
 
@@ -150,6 +166,8 @@ def comparability(columns: Sequence[Column], sections: Sequence[Section]) -> str
     if not ours:
         return "no run of ours beside it" if columns[0].published else "nothing published beside it"
     each = {", ".join(_other_than_published(cell)) for cell in ours}
+    if columns[0].published:  # what differs stands with each column of ours
+        return "exact" if each == {""} else "exact with some of ours" if "" in each else "similar"
     differences = [f"similar ({words})" for words in sorted(each) if words]
     return " or ".join([*(["exact"] if "" in each else []), *differences])
 

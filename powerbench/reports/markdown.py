@@ -17,6 +17,7 @@ from powerbench.reports.figures import (
     number,
     published_notes,
     why_no_joules,
+    word_for,
 )
 from powerbench.reports.grid import (
     Column,
@@ -118,7 +119,7 @@ def _published_time(group: Group) -> str:
 def _time(group: Group) -> str:
     text = hundred_steps(group)
     if text is None:
-        return IN_WORDS[group.status]
+        return word_for(group)
     repeated = _repeated(text, group)
     return repeated if group.status == "complete" else f"{repeated} ({IN_WORDS[group.status]})"
 

@@ -17,6 +17,7 @@ from powerbench.reports.figures import (
     notes_on,
     number,
     why_no_joules,
+    word_for,
 )
 from powerbench.reports.grid import (
     Column,
@@ -107,7 +108,7 @@ def _rows(section: Section, labels: dict[Column, str], keys: dict[str, str]) -> 
         group = section.groups[row, column]
         fields = [str(row.batch_size), str(row.sequence_length), *([keys[labels[column]]] if several else [])]
         figures = [FIGURES[name](group) for name in shown]
-        body.append((fields, figures if group.usable else [IN_WORDS[group.status]]))
+        body.append((fields, figures if group.usable else [word_for(group)]))
     widths = widths_of([head, *([*fields, *figures] for fields, figures in body if len(figures) == len(shown))])
     yield aligned(head, widths)
     for fields, figures in body:

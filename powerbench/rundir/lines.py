@@ -150,6 +150,16 @@ def read_telemetry(path: Path) -> dict[str, list[tuple[int, float]]]:
     return gauges
 
 
+def read_words(path: Path) -> dict[str, list[tuple[int, str]]]:
+    """The gauges of telemetry.csv that are words (`thermal_pressure`), by name, as `read_telemetry` gives numbers."""
+    gauges: dict[str, list[tuple[int, str]]] = {}
+    for line in LineTail(path).read()[1:]:
+        gauge = read_gauge(line)
+        if gauge is not None and isinstance(gauge.value, str):
+            gauges.setdefault(gauge.name, []).append((gauge.time_ns, gauge.value))
+    return gauges
+
+
 def read_energy(path: Path, rails: Mapping[str, RailRecord]) -> dict[str, EnergyCurve]:
     """The curves in energy.csv by rail, with each meter's offset added to its times; damaged rows are passed over."""
     curves: dict[str, EnergyCurve] = {}

@@ -26,7 +26,7 @@ from powerbench.records import (
     WorkloadRecord,
 )
 from powerbench.rundir import RECORD, RunDir
-from powerbench.rundir.lines import LineTail, read_energy, read_events, read_telemetry
+from powerbench.rundir.lines import LineTail, read_energy, read_events, read_telemetry, read_words
 from powerbench.rundir.marks import MarksReader
 from powerbench.units import counted
 
@@ -56,6 +56,10 @@ class Run:
     def telemetry(self) -> dict[str, list[tuple[int, float]]]:
         """The numeric gauges by name, as (time_ns, value), read when they are asked for."""
         return read_telemetry(RunDir(self.path).telemetry)
+
+    def words(self) -> dict[str, list[tuple[int, str]]]:
+        """The gauges that are words (`thermal_pressure`) by name, as (time_ns, word), read when they are asked for."""
+        return read_words(RunDir(self.path).telemetry)
 
     def events(self, rank: int = 0) -> list[dict[str, Any]]:
         """What the worker of a rank said of itself, read when it is asked for."""
@@ -123,7 +127,18 @@ def _load_recording(rundir: RunDir, record: RunRecord) -> Run:
         if read_record(rundir).status != "running":  # it was ended while we read
             return load_run(rundir.path)
         record = msgspec.structs.replace(record, status="interrupted", reason=gone(record))
+    if record.clock.end_monotonic_ns is None:
+        record = msgspec.structs.replace(record, windows=record.windows | _as_far_as_its_curves(rundir, record))
     return Run(rundir.path, record, [StepTrace()])
+
+
+def _as_far_as_its_curves(rundir: RunDir, record: RunRecord) -> dict[str, Window]:
+    """The window of a recording that was not ended: from where it began to where all of its curves have come."""
+    begun = record.windows.get("measured")
+    if begun is None:
+        return {}
+    last_ns = [curve.time_ns[-1] for curve in read_energy(rundir.energy, record.rails).values() if curve.time_ns]
+    return {"measured": Window(begun.start_ns, max(begun.start_ns + 1, min(last_ns, default=0)))}
 
 
 def gone(record: RunRecord) -> str:

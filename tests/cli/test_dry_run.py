@@ -76,11 +76,7 @@ def test_numbers_and_times_stand_in_columns() -> None:
 
 class TestNames:
     def test_tell_what_differs_beside_the_usual(self) -> None:
-        cells = [
-            a_cell(threads=None, dropout=False),
-            a_cell(threads=2, sleep_ms=0.5),
-            a_cell(limits={"swap_out_mb": 1}),
-        ]
+        cells = [a_cell(threads=None, dropout=False), a_cell(threads=2, sleep_ms=0.5)]
         names = Names([Measurement(cell=cell) for cell in cells])
 
         assert [names.of(cell, 1) for cell in cells] == [

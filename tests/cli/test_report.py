@@ -144,7 +144,7 @@ def test_where_every_run_is_damaged_there_is_no_report(capsys: Screen, golden: P
         ([], "Name a run, a sweep, or a folder of them: powerbench report RUN..."),
         (
             ["{run}", "--format", "pdf"],
-            "There is no format called 'pdf'; choose one of terminal, markdown, csv, json, parquet.",
+            "There is no format called 'pdf'; choose one of terminal, markdown, csv, json, html, parquet, perfetto.",
         ),
         (["{run}", "--json", "--format", "csv"], "--json and --format csv are two formats; leave one out."),
         (
@@ -159,6 +159,13 @@ def test_what_cannot_be_meant_is_wrong_usage(capsys: Screen, golden: Path, argum
 
     told = capsys.readouterr()
     assert (told.out, told.err) == ("", f"powerbench: {sentence}\n")
+
+
+def test_the_page_is_written_to_a_file(capsys: Screen, golden: Path, tmp_path: Path) -> None:
+    assert main(["report", str(golden), "--format", "html", "--output", str(tmp_path / "it.html")]) == 0
+
+    assert capsys.readouterr().out == ""
+    assert (tmp_path / "it.html").read_text("utf-8").startswith("<!DOCTYPE html>")
 
 
 def test_a_format_that_prints_can_be_written_to_a_file(capsys: Screen, golden: Path, tmp_path: Path) -> None:

@@ -128,14 +128,16 @@ class TestInterrupted:
         nobody_is_left(folder)
 
     @pytest.mark.skipif(sys.platform != "linux", reason="leases are Linux's")
-    def test_once_more_while_the_last_record_is_written_tears_nothing(self, folder: Path) -> None:
+    def test_while_the_ended_run_is_written_down_tears_nothing(self, folder: Path) -> None:
+        """The worker's log is read once all is measured, right before the last record is written."""
         process = start("run", *SLEEP, "--steps", "200", "--json", "--output", folder)
-        run = stepping_in(folder)  # behind the record that the worker reads
-        with Lease(run / "run.json.new") as aside:
-            wait_for(aside.is_waited_for, "the last record")
+        run = stepping_in(folder)
+        (run / "worker-0.log").rename(run / "the-workers.log")  # who has it open goes on with it
+        with Lease(run / "worker-0.log") as log:
+            wait_for(log.is_waited_for, "the reading of the log")
             process.send_signal(signal.SIGINT)
             wait_for(lambda: not pending(process.pid, signal.SIGINT), "the delivery of Ctrl-C")
-            aside.let_go()
+            log.let_go()
             done = ended(process)
 
         assert record_of(run)["status"] == "complete"

@@ -59,7 +59,7 @@ class OnePass(Sequence[Run]):
         raise AssertionError("one pass is enough")
 
 
-@pytest.mark.parametrize("name", ["terminal", "json", "markdown", "csv", "parquet"])
+@pytest.mark.parametrize("name", ["terminal", "json", "markdown", "csv", "html", "parquet"])
 def test_tables_of_many_runs_take_one_pass(name: str) -> None:
     form = FORMATS[name]
 

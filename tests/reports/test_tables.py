@@ -11,6 +11,7 @@ from powerbench.records import StepTrace
 from powerbench.reports.published import published_runs
 from powerbench.reports.terminal import as_terminal
 from powerbench.rundir.load import Run
+from powerbench.rundir.many import NOT_BEGUN
 from tests.reports import a_run
 from tests.rundir import a_record
 
@@ -114,7 +115,7 @@ def test_machines_and_settings_have_letters() -> None:
 
     assert lines[:10] == [
         "bert-base-cased",
-        "  A  Abacus 3000 CPU (24GB) no. 1, float32, torch 2.13.0+cpu, 2 threads,",
+        "  A  Abacus 3000 CPU (24GB) no. 1, torch 2.13.0+cpu, 2 threads, float32,",
         "     dropout off",
         "  B  Abacus 3000 CPU (24GB) no. 2, torch 2.13.0+cpu, 2 threads, float32,",
         "     dropout off",
@@ -125,6 +126,40 @@ def test_machines_and_settings_have_letters() -> None:
         "training",
     ]
     assert [line[12:16].strip() for line in lines[11:15]] == ["A", "B", "C", "D"]
+
+
+def test_what_one_run_recorded_and_another_did_not_tells_them_apart() -> None:
+    runs = [a_run(), a_run(facts={"threads": None})]
+
+    assert "  B  Abacus 3000 CPU (24GB), threads not recorded, torch 2.13.0+cpu, dropout" in shown(runs)
+
+
+def test_a_column_has_one_letter_in_training_and_inference() -> None:
+    runs = [
+        a_run(settings={"mode": mode, "dtype": dtype})
+        for mode in ("training", "inference")
+        for dtype in ("bfloat16", "float32")
+    ]
+
+    rows = [line.split() for line in shown(runs) if line.startswith("     16  128")]
+
+    assert [row[2] for row in rows] == ["A", "B", "A", "B"]
+
+
+def test_a_cell_that_was_not_begun_says_so_and_no_more() -> None:
+    runs = [a_run(), a_run(64, step_ms=None, status="interrupted", reason=NOT_BEGUN)]
+
+    assert "     64  128  not begun" in shown(runs)
+    assert "  Not completed:" not in shown(runs)
+
+
+def test_a_long_reason_is_cut_in_a_table() -> None:
+    runs = [a_run(), a_run(64, step_ms=None, status="failed", reason="word " * 200)]
+
+    told = " ".join(shown(runs, under="  Not completed:"))
+
+    assert told.endswith("word ...")
+    assert len(told) < 300
 
 
 def test_what_must_not_be_compared_is_said() -> None:
@@ -238,7 +273,10 @@ def test_a_published_column_says_how_far_it_compares() -> None:
     similar = " ".join(as_terminal([unlike, *published_runs()]).split())
 
     assert "V100 (16GB), 2022-05: torch 1.12/1.13 nightly, May 2022, 310 W at the peak; comparability: exact" in exact
-    assert "comparability: similar (dropout on, theirs off)" in similar
+    assert "dropout on; comparability: similar (dropout on, theirs off)" in similar
+    assert (
+        "V100 (16GB), 2022-05: torch 1.12/1.13 nightly, May 2022, 310 W at the peak; comparability: similar" in similar
+    )
     assert (
         "M1 Ultra 48-core (64GB), 2023-12: torch 1.13.0.dev20220604; comparability: no run of ours beside it" in exact
     )
