@@ -15,19 +15,21 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 DELTA = 0.05
-# A rise is said to be there if it is probably at least DELTA, and "there is none" is less probable than this. Jumps
-# hardly ever give a false alarm; ramps are many and gave most of them; of starts there are five
-# (research: false alarms and power against each of these, on simulated traces).
+# A rise is said to be there if it is probably at least DELTA, and "there is none" is less probable than this. All of
+# these were chosen on simulated traces (tests/benchmarks/bench_slowdown.py): jumps hardly ever give a false alarm,
+# ramps are many and gave most of them, and there are but four starts and one drift.
 SURE_OF_DELTA = 0.80
 LARGEST_P: dict[Kind, float] = {"jump": 5e-4, "ramp": 2e-5, "start": 0.02, "drift": 0.02}
-# From noise of this spread on, so much less is allowed: the larger it is, the more often a wander of 5 % is nothing.
+# Where the noise that a shape leaves has a larger standard deviation than this, the limit falls with its STRICTER-th
+# power, to STRICTEST of itself: a wander of 5 % is then nothing special. It keeps false alarms rare at a CV of 5 %; a
+# smaller limit for drifts would lose ramps to 1.15 at a CV of 2 % and a memory of .9.
 QUIET: dict[Kind, float] = {"jump": 0.034, "ramp": 0.028, "start": 0.028, "drift": 0.034}
 STRICTER, STRICTEST = 8, 0.05
 # What a clock resolves, and more: keeps a trace without any noise from being infinitely sure.
 LEAST_SIGMA = 1e-4
-# At either side of a rise, this share of at least so many blocks must lie on that side of its middle.
-MOVED = 0.4
-STAYING, FEWEST_TO_STAY = 0.75, 8
+# On either side of a rise, this share of at least so many blocks must lie on that side of its middle, and from side to
+# side the medians must move by this share of it.
+STAYING, FEWEST_TO_STAY, MOVED = 0.75, 8, 0.4
 
 
 class Noise(NamedTuple):
@@ -90,7 +92,10 @@ class Fit:
         candidates = candidates[is_large]
         if not len(candidates):
             return None
-        return self._change(int(candidates[np.argmin(none[candidates] / largest_p[candidates])]))
+        # Without any noise several are surer than a number can say: then the one that leaves least.
+        left_over = (self.weight[:, candidates] * self.sigma[:, candidates]).sum(axis=0)
+        surest = np.lexsort((left_over, none[candidates] / largest_p[candidates]))
+        return self._change(int(candidates[surest[0]]))
 
     def _strictness(self) -> Floats:
         """By what factor each shape's limit is lowered, for the noise that it leaves."""
