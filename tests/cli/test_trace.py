@@ -189,6 +189,12 @@ class TestManyRuns:
 
         assert [(it["run"], it["slowdown"]["verdict"]) for it in told] == [(str(flat), "flat"), (str(slow), "slowdown")]
 
+    def test_a_run_that_is_named_twice_is_no_repeat_of_itself(self, capsys: Screen, slow: Path) -> None:
+        text = out(capsys, slow, slow.parent)
+
+        assert text.count("\nSlowdown: ") == 1
+        assert "repeats" not in text
+
     def test_a_link_is_followed(self, capsys: Screen, slow: Path) -> None:
         link = slow.parent / "latest"
         link.symlink_to("slow")
