@@ -34,6 +34,16 @@ def test_a_throttled_run_has_its_lanes_and_the_step_at_which_it_became_slower(tm
     assert "1 step above the axis, the slowest 900 ms" in shown
 
 
+def test_the_axis_of_steps_has_no_step_that_there_is_not(tmp_path: Path) -> None:
+    write_trace(tmp_path / "run", [58.0] * 208)
+
+    plot_trace(check(load_run(tmp_path / "run")), tmp_path / "flat.svg")
+
+    shown = words(tmp_path / "flat.svg").split()
+    assert "200" in shown
+    assert "225" not in shown
+
+
 def test_a_picture_is_the_same_each_time(tmp_path: Path) -> None:
     checked = check_latencies("times.csv", [0.1] * 30)
 
