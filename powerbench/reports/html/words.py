@@ -93,14 +93,15 @@ def _range(values: Iterable[int]) -> str:
 def _ending(runs: Sequence[Shown]) -> str:
     ended: dict[str, list[int]] = {}
     for shown in runs:
-        ended.setdefault(shown.summary.status, []).append(shown.number)
-    if list(ended) == ["complete"]:
+        ended.setdefault(shown.ending, []).append(shown.number)
+    completed = ENDINGS["complete"]
+    if list(ended) == [completed]:
         return "It completed." if len(runs) == 1 else "All completed."
     if len(runs) == 1:
         return f"It did not complete: {runs[0].why}."
     told = [
-        f"{len(numbers)} {ENDINGS[status]}{'' if status == 'complete' else f' (run {numbers_in_words(numbers)})'}"
-        for status, numbers in sorted(ended.items(), key=lambda it: it[0] != "complete")
+        f"{len(numbers)} {ending}{'' if ending == completed else f' (run {numbers_in_words(numbers)})'}"
+        for ending, numbers in sorted(ended.items(), key=lambda it: it[0] != completed)
     ]
     return f"{', '.join(told)}."
 
