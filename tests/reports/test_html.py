@@ -240,9 +240,19 @@ def test_a_slowdown_is_said_at_the_top_and_beside_its_trace() -> None:
 
     page = page_of(Run(slow.path, slow.record, [trace]), a_run(32))
 
-    assert "1 run slowed down (1)." in page.text
+    assert "1 slowed down (run 1), 1 stayed steady." in page.text
     assert "slows down, +48%" in page.text
     assert "rising by 48% at step 100" in page.text
+
+
+def test_where_it_cannot_be_told_whether_steps_slowed_down_that_is_said_at_the_top() -> None:
+    wandering = a_run(32)
+    trace = steps_lasting(*[20 + 10 * (at // 4 % 2) for at in range(24)])
+
+    page = page_of(a_run(), Run(wandering.path, wandering.record, [trace]))
+
+    assert "none slowed down" not in page.text.lower()
+    assert "1 wandered too much to tell (run 2), 1 stayed steady." in page.text
 
 
 def test_what_was_never_begun_is_called_so_and_makes_no_names_longer() -> None:
