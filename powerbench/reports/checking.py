@@ -42,6 +42,7 @@ def check_recorded(name: str, recorded: Recorded) -> Checked:
         slowdown=explain(recorded),
         unexplained=unexplained(recorded),
         warmup=from_edges(recorded.steps, "warmup"),
+        notes=summarize(name, recorded.record, recorded.steps, recorded.curves).notes,
     )
 
 

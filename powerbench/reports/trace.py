@@ -10,7 +10,7 @@ from powerbench.analysis.slowdown import Slowdown
 from powerbench.records import RunRecord
 from powerbench.reports.chart import Size, chart
 from powerbench.reports.command import command_for
-from powerbench.reports.lines import rows, wrapped
+from powerbench.reports.lines import notes, rows, wrapped
 from powerbench.reports.terminal import headline, machine_line
 from powerbench.reports.verdict import causes, figures, is_slower, verdict
 
@@ -40,6 +40,7 @@ def describe(checked: Checked, *, width: int) -> list[str]:
         *(["", *drawn] if (drawn := chart(checked, Size(width))) else []),
         *(["", *shown] if (shown := list(rows(figures(checked), text))) else []),
         *causes(checked, text),
+        *notes(checked.notes, text),
     ]
 
 

@@ -49,8 +49,8 @@ def _of_trace(checked: Checked) -> Iterator[str]:
     yield from (f"- {label}: {text}" for label, text in figures(checked))
     yield ""
     yield from _causes(checked)
-    if record is not None and record.notes:
-        yield from ("### Notes", "", *(f"- {note}" for note in record.notes), "")
+    if checked.notes:
+        yield from ("### Notes", "", *(f"- {note}" for note in checked.notes), "")
 
 
 def environment(record: RunRecord) -> Iterator[tuple[str, str]]:

@@ -112,6 +112,13 @@ def test_spikes_are_counted_and_not_hidden(capsys: Screen, tmp_path: Path) -> No
     assert "  Spikes       1 isolated slow step, 14." in text
 
 
+@pytest.mark.parametrize("form", [[], ["--format", "markdown"]], ids=["terminal", "markdown"])
+def test_what_must_be_known_to_read_it_is_told(capsys: Screen, tmp_path: Path, form: list[str]) -> None:
+    text = out(capsys, write_trace(tmp_path / "run", [100.0, 100.4] * 30), *form)
+
+    assert "60 steps are few for a slowdown trace: only large changes show." in " ".join(text.split())
+
+
 def test_too_few_steps_ask_for_more(capsys: Screen, tmp_path: Path) -> None:
     assert main(["trace", str(write_trace(tmp_path / "run", [100.0] * 10))]) == 0
 
