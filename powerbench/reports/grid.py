@@ -53,7 +53,7 @@ def _off_the_cpu(name: str) -> Callable[[Entry], Any]:
     return lambda entry: of_model(entry) if entry.cell and entry.cell.device != "cpu" else None
 
 
-def _unfenced(entry: Entry) -> bool:
+def is_unfenced(entry: Entry) -> bool:
     """Whether nothing told the steps apart: not waited for, and no events on the device."""
     cell, latency = entry.cell, entry.summary.latency_ms
     return cell is not None and cell.sync_every == 0 and latency is not None and latency.median is None
@@ -68,7 +68,7 @@ SETTINGS: dict[str, Callable[[Entry], Any]] = {
     "accumulation": _of_training("accumulation"),
     "dropout": _of_training("dropout"),
     "copy": _off_the_cpu("copy"),
-    "unfenced": _unfenced,
+    "unfenced": is_unfenced,
     "ranks": lambda entry: entry.ranks,
 }
 

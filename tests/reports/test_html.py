@@ -169,7 +169,7 @@ def test_a_model_name_with_a_script_in_it_stays_text_in_charts_too() -> None:
     page = page_of(*runs)
 
     assert "script>x" in page.text
-    assert "a&b<i>, training 16" in page.text
+    assert "128, a&b<i>" in page.text
     assert page.of("script", "i") == []
 
 
@@ -362,3 +362,19 @@ def test_text_and_charts_stand_out_by_day_and_by_night() -> None:
             assert _contrast(its[name], its["differs"]) >= 4.5, name
         for name in ("time", "power", "mark", *(f"machine{at}" for at in range(1, 7))):
             assert _contrast(its[name], its["page"]) >= 3, name
+
+
+def test_where_a_chart_has_no_room_for_all_words_the_shape_stays() -> None:
+    events = {"device": "cuda", "copy": "async", "sync_every": 0}
+    page = page_of(
+        a_run(16, 128, 40, settings=events),
+        a_run(32, 128, 60, settings=events | {"copy": "blocking", "dtype": "bfloat16"}),
+        a_run(32, 512, 90, settings=events | {"sync_every": 1, "model": "bert-large-cased"}),
+    )
+
+    text = page.text.replace("\xa0", " ")
+    assert "training 32 \xd7 128, bert-base\u2026" in text
+    assert "training 32 \xd7 512, bert-large\u2026" in text
+    assert "training 32 \xd7 512, bert-large-cased, float32, async copy, each step waited for" in text
+    assert "training 16 \xd7 128, bert-base-cased, float32, async copy 100" in text
+    assert "sync every" not in text

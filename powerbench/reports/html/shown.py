@@ -11,6 +11,7 @@ from powerbench.analysis.slowdown import Slowdown, find_slowdown
 from powerbench.analysis.summary import Summary
 from powerbench.records import Cell, RunRecord
 from powerbench.reports.entries import Entry, Machine, entries_of, machine_names
+from powerbench.reports.grid import is_unfenced
 from powerbench.reports.html.charts import trace_chart
 from powerbench.reports.html.traces import LatencyTrace, PowerTrace, latency_trace, power_trace
 from powerbench.rundir.load import Run
@@ -144,45 +145,55 @@ def _is_no_letter(letter: str) -> bool:
     return unicodedata.category(letter) in ("Cc", "Cs") or unicodedata.bidirectional(letter) in TURNING
 
 
-_Part = Callable[[RunRecord, Cell], str | None]
+_Part = Callable[[Entry, Cell], str | None]
 # Said where the runs differ in it.
 _TELLING: tuple[_Part, ...] = (
-    lambda record, cell: cell.dtype,
-    lambda record, cell: f"{record.environment['threads']} threads" if record.environment.get("threads") else None,
-    lambda record, cell: f"torch {record.environment['torch']}" if record.environment.get("torch") else None,
-    lambda record, cell: f"{cell.attention} attention",
-    lambda record, cell: "compiled" if cell.compile else None,
-    lambda record, cell: f"accumulation {cell.accumulation}",
-    lambda record, cell: None if cell.dropout else "dropout off",
-    lambda record, cell: f"{cell.copy} copy" if cell.copy else None,
-    lambda record, cell: f"sync every {cell.sync_every}" if cell.sync_every is not None else None,
+    lambda entry, cell: cell.dtype,
+    lambda entry, cell: f"{entry.facts['threads']} threads" if entry.facts.get("threads") else None,
+    lambda entry, cell: f"torch {entry.facts['torch']}" if entry.facts.get("torch") else None,
+    lambda entry, cell: f"{cell.attention} attention",
+    lambda entry, cell: "compiled" if cell.compile else None,
+    lambda entry, cell: f"accumulation {cell.accumulation}",
+    lambda entry, cell: None if cell.dropout else "dropout off",
+    lambda entry, cell: f"{cell.copy} copy" if cell.copy else None,
+    lambda entry, cell: _waits(entry, cell),
 )
 
 
+def _waits(entry: Entry, cell: Cell) -> str | None:
+    """How often the device was waited for; None where it need not be, since its own events tell the steps apart."""
+    if cell.sync_every is None:
+        return None
+    if cell.sync_every == 0:
+        return "not waited for" if is_unfenced(entry) else None
+    return "each step waited for" if cell.sync_every == 1 else f"waited for every {cell.sync_every} steps"
+
+
 def _words(runs: Sequence[tuple[Entry, RunRecord]]) -> list[str]:
-    telling = [part for part in _TELLING if _tells_runs_apart(part, runs)]
-    several_models = len({record.cell.model for _, record in runs if record.cell is not None}) > 1
-    return [plain(", ".join(_parts_of(record, telling, name_model=several_models))) for _, record in runs]
+    telling = [part for part in _TELLING if _tells_runs_apart(part, [entry for entry, _ in runs])]
+    several_models = len({entry.cell.model for entry, _ in runs if entry.cell is not None}) > 1
+    return [plain(", ".join(_parts_of(entry, record, telling, name_model=several_models))) for entry, record in runs]
 
 
-def _tells_runs_apart(part: _Part, runs: Sequence[tuple[Entry, RunRecord]]) -> bool:
+def _tells_runs_apart(part: _Part, entries: Sequence[Entry]) -> bool:
     """Whether it differs between runs of one mode on one machine: else it is said with the mode or the machine.
 
     Of what was never begun the choices are still open, and so tell nothing.
     """
     values: dict[tuple[Machine, str], set[str | None]] = {}
-    for entry, record in runs:
-        if record.cell is not None and record.cell.model != "sleep" and entry.start_unix_ns:
-            values.setdefault((entry.machine, record.cell.mode), set()).add(part(record, record.cell))
+    for entry in entries:
+        if entry.cell is not None and entry.cell.model != "sleep" and entry.start_unix_ns:
+            values.setdefault((entry.machine, entry.cell.mode), set()).add(part(entry, entry.cell))
     return any(len(its) > 1 for its in values.values())
 
 
-def _parts_of(record: RunRecord, telling: Iterable[_Part], *, name_model: bool) -> list[str]:
-    cell = record.cell
+def _parts_of(entry: Entry, record: RunRecord, telling: Iterable[_Part], *, name_model: bool) -> list[str]:
+    """What is cut from them where there is little room is the end, so that what tells most comes first."""
+    cell = entry.cell
     if cell is None:
         return ["power alone" if record.command is None else f"power of {shlex.join(record.command)}"]
     if cell.model == "sleep":
         return [f"sleep, {cell.sleep_ms:g} ms"]
     shape = f"{cell.batch_size}{TIMES}{cell.sequence_length}"
-    told = [part(record, cell) for part in telling]
-    return [text for text in (cell.model if name_model else None, f"{cell.mode} {shape}", *told) if text]
+    told = [part(entry, cell) for part in telling]
+    return [text for text in (f"{cell.mode} {shape}", cell.model if name_model else None, *told) if text]

@@ -100,11 +100,8 @@ def _reach(rows: Sequence[Row]) -> tuple[float, float]:
 
 
 def _cut(words: str) -> str:
-    """Words that are too long without their middle: what comes last often tells most."""
-    if len(words) <= LONGEST:
-        return words
-    end = 2 * LONGEST // 3
-    return f"{words[: LONGEST - 1 - end]}\N{HORIZONTAL ELLIPSIS}{words[-end:]}"
+    """Words that are too long without their end: mode, batch and sequence length come first."""
+    return words if len(words) <= LONGEST else f"{words[: LONGEST - 1].rstrip(' ,-')}\N{HORIZONTAL ELLIPSIS}"
 
 
 def _draw_row(axes: Axes, at: int, row: Row, *, limits: tuple[float, float]) -> None:
