@@ -378,3 +378,22 @@ def test_where_a_chart_has_no_room_for_all_words_the_shape_stays() -> None:
     assert "training 32 \xd7 512, bert-large-cased, float32, async copy, each step waited for" in text
     assert "training 16 \xd7 128, bert-base-cased, float32, async copy 100" in text
     assert "sync every" not in text
+
+
+def test_the_best_is_chosen_among_runs_of_the_same_work_alone() -> None:
+    """A step in bfloat16, or without dropout, or on another machine, is another one however fast it is."""
+    page = page_of(
+        a_run(16, step_ms=400),
+        a_run(32, step_ms=700),
+        a_run(32, step_ms=100, settings={"dtype": "bfloat16"}),
+        a_run(64, step_ms=900, settings={"dropout": True}),
+        a_run(32, step_ms=50, facts={"host": "beta"}),
+        a_run(64, step_ms=90, facts={"host": "beta"}),
+    )
+
+    told = page.text.partition("fewest joules a sample")[2].partition("Time What a step takes")[0]
+    kind = "bert-base-cased, training, sequence 128, float32, dropout off"
+    assert " ".join(told.replace("\N{EN DASH} no figure", "").split()) == (
+        f"{kind} 45.7 samples/s with batch 32 on Abacus 3000 CPU (24GB) no. 1 ( run 2 ) "
+        f"{kind} 711 samples/s with batch 64 on Abacus 3000 CPU (24GB) no. 2 ( run 6 )"
+    )

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from powerbench.analysis.counted import counted_rails
 from powerbench.analysis.slowdown import Slowdown, Verdict
 from powerbench.analysis.summary import TABLE_STEPS
+from powerbench.reports.grid import IN_WORDS, SETTINGS
 from powerbench.reports.html.shown import Shown
+from powerbench.reports.labels import WORK
 from powerbench.units import byte_size, duration, significant
 
 STEADINESS: dict[Verdict, str] = {
@@ -137,14 +140,30 @@ def _figure(value: float | None) -> str | None:
 
 
 def best_of_each(runs: Iterable[Shown]) -> list[Best]:
-    """The best of each model, mode and sequence length, where there are two or more complete runs to choose from."""
-    kinds: dict[str, list[Shown]] = {}
+    """The best of each kind, where there are two or more complete runs to choose from.
+
+    Of one kind are runs of one model, mode and sequence length on one machine, with all settings alike that change the
+    work of a step. It is called by those settings in which kinds differ.
+    """
+    kinds: dict[tuple[Any, ...], list[Shown]] = {}
     for shown in runs:
         summary = shown.summary
         if summary.status == "complete" and summary.samples_per_s is not None and summary.model != "sleep":
-            kind = f"{summary.model}, {summary.mode}, sequence {summary.sequence_length}"
-            kinds.setdefault(kind, []).append(shown)
-    return [_best(kind, members) for kind, members in kinds.items() if len(members) > 1]
+            of_step = (summary.model, summary.mode, summary.sequence_length, shown.machine)
+            kinds.setdefault((*of_step, *_work(shown).values()), []).append(shown)
+    several = [its for its in kinds.values() if len(its) > 1]
+    differing = [name for name in WORK if len({_work(shown)[name] for its in kinds.values() for shown in its}) > 1]
+    return [_best(_kind(its[0], differing), its) for its in several]
+
+
+def _work(shown: Shown) -> dict[str, Any]:
+    return {name: SETTINGS[name](shown.entry) for name in WORK}
+
+
+def _kind(shown: Shown, differing: Sequence[str]) -> str:
+    summary, work = shown.summary, _work(shown)
+    told = [IN_WORDS[name](work[name]) for name in differing]
+    return ", ".join(filter(None, [str(summary.model), summary.mode, f"sequence {summary.sequence_length:,}", *told]))
 
 
 def _best(kind: str, runs: Sequence[Shown]) -> Best:
