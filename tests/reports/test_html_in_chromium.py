@@ -25,6 +25,20 @@ TOO_WIDE = """
 """
 INK = "getComputedStyle(document.querySelector('#latencies ~ figure svg text')).fill"
 
+# Of what each column was measured with: whether it stands under the column's name, and where a word takes two lines.
+OF_COLUMNS = """
+[...document.querySelectorAll("#beside ~ dl dd")].map(it => {
+    const name = it.previousElementSibling.getBoundingClientRect(), text = it.firstChild, box = document.createRange()
+    const broken = [...text.data.matchAll(/\\S+/g)].filter(word => {
+        box.setStart(text, word.index)
+        box.setEnd(text, word.index + word[0].length)
+        return new Set([...box.getClientRects()].map(rect => rect.top)).size > 1
+    })
+    const its = it.getBoundingClientRect()
+    return [its.left === name.left && its.top >= name.bottom && getComputedStyle(it).textAlign, broken.join()]
+})
+"""
+
 
 @pytest.fixture(scope="module")
 def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
@@ -76,6 +90,17 @@ def test_nothing_is_wider_than_the_view(tab: Tab, page: Path, width: int) -> Non
     assert tab.value("document.documentElement.clientWidth") == width
     assert tab.value("document.documentElement.scrollWidth") == width
     assert tab.value(TOO_WIDE) == []
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_what_a_column_was_measured_with_stands_under_its_name_and_no_version_is_broken(
+    tab: Tab, page: Path, width: int
+) -> None:
+    tab.open(page, width=width)
+
+    found = tab.value(OF_COLUMNS)
+    assert len(found) > 10
+    assert {tuple(it) for it in found} == {("start", "")}
 
 
 def test_letters_in_charts_can_be_read_on_a_phone(tab: Tab, page: Path) -> None:
