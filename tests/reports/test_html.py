@@ -397,3 +397,15 @@ def test_the_best_is_chosen_among_runs_of_the_same_work_alone() -> None:
         f"{kind} 45.7 samples/s with batch 32 on Abacus 3000 CPU (24GB) no. 1 ( run 2 ) "
         f"{kind} 711 samples/s with batch 64 on Abacus 3000 CPU (24GB) no. 2 ( run 6 )"
     )
+
+
+def test_no_letters_stand_at_the_end_of_a_row_that_say_nothing() -> None:
+    settings = {"device": "cuda", "sync_every": 0}
+    page = page_of(
+        a_run(32, settings=settings | {"copy": "async"}),
+        a_run(32, settings=settings | {"copy": "blocking", "dtype": "bfloat16"}),
+    )
+
+    text = page.text.replace("\xa0", " ")
+    assert "training 32 \xd7 128, float32\u2026" in text
+    assert "training 32 \xd7 128, bfloat16\u2026" in text

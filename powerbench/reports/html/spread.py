@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 # In pixels: what stands above and below the rows, a row, the run's number, its median, a letter, a number of the axis.
 TITLE, BELOW, ROW, NUMBER, MEDIAN, LETTER, TICK = 22, 22, 18, 22, 56, 5.8, 42
-# Letters of a run's words, and how many times the median single steps are followed.
-LONGEST, FURTHEST = 30, 3.0
+# The most letters of a run's words, how few of a part are worth nothing, how many times the median steps are followed.
+LONGEST, FEW_LETTERS, FURTHEST = 30, 4, 3.0
 STEPS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
@@ -100,8 +100,13 @@ def _reach(rows: Sequence[Row]) -> tuple[float, float]:
 
 
 def _cut(words: str) -> str:
-    """Words that are too long without their end: mode, batch and sequence length come first."""
-    return words if len(words) <= LONGEST else f"{words[: LONGEST - 1].rstrip(' ,-')}\N{HORIZONTAL ELLIPSIS}"
+    """Words that are too long without their end, and without the few letters of a part that say nothing."""
+    if len(words) <= LONGEST:
+        return words
+    kept = words[: LONGEST - 1]
+    before, comma, rest = kept.rpartition(", ")
+    kept = before if comma and len(rest) < FEW_LETTERS else kept
+    return f"{kept.rstrip(' ,-')}\N{HORIZONTAL ELLIPSIS}"
 
 
 def _draw_row(axes: Axes, at: int, row: Row, *, limits: tuple[float, float]) -> None:
