@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from powerbench.reports.entries import Entry, machine_names
-from powerbench.reports.figures import hundred_steps, published_notes, word_for
+from powerbench.reports.figures import published_notes, time_in_brief, word_for
 from powerbench.reports.grid import Column, Group, Section, sections_of
 from powerbench.reports.labels import described, labels_of, not_alike
 from powerbench.reports.layout import GAP, WIDTH, aligned, cell_in_words, listed, widths_of
@@ -94,7 +94,7 @@ def _blocks(begin: _Block, columns: Sequence[tuple[str, list[str]]], *, most: in
 def _time(group: Group | None) -> str:
     if group is None:
         return ""
-    return hundred_steps(group) or ("-" if group.entries[-1].published else word_for(group))
+    return time_in_brief(group) or ("-" if group.entries[-1].published else word_for(group))
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ IN_WORDS: dict[Status, str] = {
     "running": "still running",
 }
 EXTRAPOLATED = "~"
+UNFINISHED = "*"
 # Below this, tenths matter, and our own times have them; the published ones are whole seconds.
 SHORT_S = 9.995
 MOST_NOTES = 8
@@ -45,6 +46,23 @@ def hundred_steps(group: Group) -> str | None:
         return None
     exact = all(entry.published for entry in group.entries) or seconds >= SHORT_S
     return f"{EXTRAPOLATED if group.extrapolated else ''}{whole_seconds(seconds) if exact else duration(seconds)}"
+
+
+def time_in_words(group: Group, *, repeats: str = "") -> str:
+    """`~2m 29s (out of time)`: with how it ended where that was not its end, or the word for what has no figure.
+
+    `repeats` is said between the two.
+    """
+    figure = hundred_steps(group)
+    if figure is None:
+        return word_for(group)
+    return f"{figure}{repeats}" if group.status == "complete" else f"{figure}{repeats} ({IN_WORDS[group.status]})"
+
+
+def time_in_brief(group: Group) -> str:
+    """`~2m 29s*`: marked where the run did not come to its end; empty where there is no figure."""
+    figure = hundred_steps(group)
+    return "" if figure is None else figure if group.status == "complete" else f"{figure}{UNFINISHED}"
 
 
 def number(group: Group, figure: Figure) -> str:

@@ -16,8 +16,8 @@ from powerbench.reports.figures import (
     notes_on,
     number,
     published_notes,
+    time_in_words,
     why_no_joules,
-    word_for,
 )
 from powerbench.reports.grid import (
     Column,
@@ -29,6 +29,7 @@ from powerbench.reports.grid import (
     mean_w,
     samples_per_j,
     sections_of,
+    wall_100,
 )
 from powerbench.reports.labels import described, labels_of, not_alike
 from powerbench.reports.published import published
@@ -117,22 +118,18 @@ def _published_time(group: Group) -> str:
 
 
 def _time(group: Group) -> str:
-    text = hundred_steps(group)
-    if text is None:
-        return word_for(group)
-    repeated = _repeated(text, group)
-    return repeated if group.status == "complete" else f"{repeated} ({IN_WORDS[group.status]})"
+    return time_in_words(group, repeats=_repeats(group))
 
 
 def _number(group: Group, *, figure: Figure) -> str:
-    return _repeated(number(group, figure), group, figure)
+    text = number(group, figure)
+    return f"{text}{_repeats(group, figure)}" if text else ""
 
 
-def _repeated(text: str, group: Group, figure: Figure | None = None) -> str:
-    """`2m 29s (3 runs, 2.1% apart)`: the median, of how many, and how far they lie apart."""
-    runs = len(group.usable)
-    spread = apart(group) if figure is None else apart(group, figure)
-    return f"{text} ({runs} runs, {spread} apart)" if text and runs > 1 and spread else text
+def _repeats(group: Group, figure: Figure = wall_100) -> str:
+    """` (3 runs, 2.1% apart)`: of how many a figure is the median, and how far they lie apart; nothing for one run."""
+    runs, spread = len(group.usable), apart(group, figure)
+    return f" ({runs} runs, {spread} apart)" if runs > 1 and spread else ""
 
 
 def _notes(entries: Sequence[Entry]) -> Iterable[str]:

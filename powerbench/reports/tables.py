@@ -10,12 +10,13 @@ from powerbench.reports.entries import Entry, machine_names
 from powerbench.reports.figures import (
     EXTRAPOLATED,
     IN_WORDS,
+    UNFINISHED,
     apart,
     gaps_in,
-    hundred_steps,
     names_by_entry,
     notes_on,
     number,
+    time_in_brief,
     why_no_joules,
     word_for,
 )
@@ -35,7 +36,7 @@ from powerbench.reports.layout import GAP, WIDTH, aligned, cell_in_words, listed
 from powerbench.units import duration, significant
 
 FIGURES: dict[str, Callable[[Group], str]] = {
-    "100 steps": lambda group: hundred_steps(group) or "",
+    "100 steps": time_in_brief,
     "ms/step": lambda group: number(group, step_ms),
     "samples/s": lambda group: number(group, samples_per_s),
     "J/step": lambda group: number(group, j_per_step),
@@ -141,6 +142,8 @@ def _remarks(
     marks = []
     if any(group.extrapolated for group in groups):
         marks.append(f"  {EXTRAPOLATED}: extrapolated from fewer than 100 steps")
+    if any(group.usable and group.status != "complete" for group in groups):
+        marks.append(f"  {UNFINISHED}: of a run that did not complete, see below")
     if any(group.spread(wall_100) is not None for group in groups):
         marks.append("  runs: the figures are their medians; apart: from the fastest to the slowest")
     yield from ["", *marks] if marks else []

@@ -409,3 +409,11 @@ def test_no_letters_stand_at_the_end_of_a_row_that_say_nothing() -> None:
     text = page.text.replace("\xa0", " ")
     assert "training 32 \xd7 128, float32\u2026" in text
     assert "training 32 \xd7 128, bfloat16\u2026" in text
+
+
+def test_a_run_that_ended_early_says_so_side_by_side() -> None:
+    ended = a_run(step_ms=30, steps=12, status="timeout", reason="max_seconds was over", facts={"host": "beta"})
+
+    told = page_of(a_run(), ended).text.partition("Side by side The time")[2]
+
+    assert "16 \xd7 128 2m 29s ~3.00s (out of time)" in told

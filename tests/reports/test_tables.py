@@ -62,9 +62,10 @@ def test_what_has_no_figure_has_its_word_there_and_its_reason_below() -> None:
         "  batch  seq  100 steps  ms/step  samples/s",
         "     16  128      2.00s     20.0        800",
         "    256  128  out of memory",
-        "     16  512     ~3.00s     30.0        533",
+        "     16  512    ~3.00s*     30.0        533",
         "",
         "  ~: extrapolated from fewer than 100 steps",
+        "  *: of a run that did not complete, see below",
         "",
         "  Not completed:",
         "  - training batch 256 x sequence 128: out of memory: torch: out of memory,",
@@ -264,6 +265,14 @@ def test_the_published_tables_stand_below_ours_folded_with_ours_in_the_first_col
         "     64  512          1h 21m 2s    26m 33s        -        -  1h 21m 2s",
         "    256  512          6h 33m 7s  2h 55m 4s        -        -  6h 33m 7s",
     ]
+
+
+def test_a_run_that_ended_early_is_marked_beside_the_published_ones_too() -> None:
+    ended = a_run(step_ms=30, steps=12, status="timeout", reason="max_seconds (90 s) was over")
+
+    lines = shown([ended, *published_runs()], under="bert-base-cased, training")
+
+    assert "16 128 ~3.00s* 2m 29s 43s 12s 31s 2m 29s" in [" ".join(line.split()) for line in lines]
 
 
 def test_a_published_column_says_how_far_it_compares() -> None:

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from powerbench.reports.entries import Entry, machine_names
-from powerbench.reports.figures import hundred_steps, published_notes, word_for
-from powerbench.reports.grid import Column, Group, Row, Section, sections_of
+from powerbench.reports.figures import published_notes, time_in_words
+from powerbench.reports.grid import Column, Row, Section, sections_of
 from powerbench.reports.labels import described, labels_of, not_alike
 from powerbench.reports.published import published
 
@@ -67,13 +67,10 @@ def _rows(section: Section) -> list[tuple[str, list[str | None]]]:
     return [
         (
             _shape(row),
-            [_time(section.groups.get((row, column))) for column in section.columns],
+            [
+                time_in_words(group) if (group := section.groups.get((row, column))) else None
+                for column in section.columns
+            ],
         )
         for row in section.rows
     ]
-
-
-def _time(group: Group | None) -> str | None:
-    if group is None:
-        return None
-    return hundred_steps(group) or word_for(group)
