@@ -35,8 +35,8 @@ NO_REASON = "no step was measured to its end, and no reason was recorded"
 
 def word_for(group: Group) -> str:
     """Why a cell has no figure, in a word or three."""
-    last = group.entries[-1].summary
-    return "not begun" if last.reason == NOT_BEGUN else IN_WORDS[group.status]
+    begun = [entry for entry in group.entries if not is_not_begun(entry)]
+    return IN_WORDS[begun[-1].summary.status] if begun else "not begun"
 
 
 def hundred_steps(group: Group) -> str | None:
@@ -98,13 +98,25 @@ def gaps_in(sections: Iterable[Section]) -> list[Gap]:
             ended = [
                 it.summary
                 for it in group.entries
-                if (it.summary.status != "complete" or it not in usable) and it.summary.reason != NOT_BEGUN
+                if (it.summary.status != "complete" or it not in usable) and not is_not_begun(it)
             ]
             if column.published or not ended:
                 continue
             reasons = list(dict.fromkeys(_shortened(it.reason or NO_REASON) for it in ended))
             gaps.append(Gap(section, row, column, ended[-1].status, reasons, bool(group.usable)))
     return gaps
+
+
+def not_begun(entries: Iterable[Entry]) -> list[str]:
+    """How many measurements of a sweep were not begun, and how to go on; nothing where all were."""
+    count = sum(map(is_not_begun, entries))
+    told = f"{counted(count, 'measurement')} not begun: the same sweep with --resume goes on."
+    return [told] if count else []
+
+
+def is_not_begun(entry: Entry) -> bool:
+    """Whether it is asked for by a sweep and nothing of it was measured yet."""
+    return entry.summary.reason == NOT_BEGUN
 
 
 def _shortened(reason: str) -> str:
@@ -129,7 +141,7 @@ def notes_on(entries: Sequence[Entry], names: Mapping[int, str]) -> list[str]:
 
     `names` are the labels by the `id` of an entry. That a figure is extrapolated is left out: it is marked.
     """
-    ours = [entry for entry in entries if entry.published is None]
+    ours = [entry for entry in entries if entry.published is None and not is_not_begun(entry)]
     of_shape: dict[str, list[tuple[str, Entry]]] = {}
     for entry in ours:
         for note in entry.summary.notes:

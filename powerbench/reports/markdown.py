@@ -13,6 +13,7 @@ from powerbench.reports.figures import (
     gaps_in,
     hundred_steps,
     names_by_entry,
+    not_begun,
     notes_on,
     number,
     published_notes,
@@ -141,7 +142,7 @@ def _notes(entries: Sequence[Entry]) -> Iterable[str]:
         f"{escaped('; '.join(gap.reasons))}"
         for gap in gaps_in(sections)
     ]
-    yield from _list("Not completed", gaps)
+    yield from _list("Not completed", [*gaps, *not_begun(entries)])
     names = names_by_entry(sections, labels)
     yield from _list("No joules", map(escaped, why_no_joules(entries, names)))
     yield from _suspects(sections, labels)

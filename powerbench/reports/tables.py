@@ -14,6 +14,7 @@ from powerbench.reports.figures import (
     apart,
     gaps_in,
     names_by_entry,
+    not_begun,
     notes_on,
     number,
     time_in_brief,
@@ -151,7 +152,7 @@ def _remarks(
     for gap in gaps_in(sections):
         where = ", ".join(filter(None, (cell_in_words(gap.section, gap.row, sections), keys.get(labels[gap.column]))))
         gaps.append(f"{where}: {IN_WORDS[gap.status]}: {'; '.join(gap.reasons)}")
-    yield from listed("Not completed", gaps)
+    yield from listed("Not completed", [*gaps, *not_begun(entries)])
     names = names_by_entry(sections, {column: keys.get(label, "") for column, label in labels.items()})
     yield from listed("No joules", why_no_joules(entries, names))
     yield from listed("Notes", [*not_alike(sections), *notes_on(entries, names)])

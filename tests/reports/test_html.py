@@ -258,7 +258,8 @@ def test_where_it_cannot_be_told_whether_steps_slowed_down_that_is_said_at_the_t
 def test_what_was_never_begun_is_called_so_and_makes_no_names_longer() -> None:
     """Its copy was not chosen yet; that is no difference from the others."""
     other = {"threads": 4, "host": "alpha"}
-    begun = a_run(settings={"copy": "blocking", "sync_every": 1})
+    begun = a_run(settings={"copy": "blocking", "sync_every": 1}, notes=["It rained."])
+    like_it = a_run(32, facts=other, settings={"copy": "blocking", "sync_every": 1}, notes=["It rained."])
     not_begun = a_run(
         *(64, 128, None),
         facts=other,
@@ -267,9 +268,10 @@ def test_what_was_never_begun_is_called_so_and_makes_no_names_longer() -> None:
         clock=Clock(boot_id=None, start_monotonic_ns=0, start_unix_ns=0),
     )
 
-    page = page_of(begun, a_run(32, facts=other, settings={"copy": "blocking", "sync_every": 1}), not_begun)
+    page = page_of(begun, like_it, not_begun)
 
     assert "2 completed, 1 not begun (run 3)." in page.text
+    assert "It rained. (all runs)" in page.text
     assert "interrupted" not in page.text
     assert "64 \xd7 128 not measured not begun" in page.text
     assert "sync every" not in page.text

@@ -147,11 +147,22 @@ def test_a_column_has_one_letter_in_training_and_inference() -> None:
     assert [row[2] for row in rows] == ["A", "B", "A", "B"]
 
 
-def test_a_cell_that_was_not_begun_says_so_and_no_more() -> None:
-    runs = [a_run(), a_run(64, step_ms=None, status="interrupted", reason=NOT_BEGUN)]
+def not_begun(batch: int = 16) -> Run:
+    return a_run(batch, step_ms=None, status="interrupted", reason=NOT_BEGUN)
 
-    assert "     64  128  not begun" in shown(runs)
-    assert "  Not completed:" not in shown(runs)
+
+def test_what_was_not_begun_is_counted_and_how_to_go_on_is_said() -> None:
+    """Of the first cell it is a repeat, which no row tells of."""
+    lines = shown([a_run(notes=["It rained."]), not_begun(), not_begun(64)])
+
+    assert "     16  128     2m 29s    1,490       10.7" in lines
+    assert "     64  128  not begun" in lines
+    assert "  - 2 measurements not begun: the same sweep with --resume goes on." in lines
+    assert "  - It rained." in lines
+
+
+def test_a_repeat_that_was_not_begun_hides_not_how_the_other_ended() -> None:
+    assert "     16  128  out of memory" in shown([a_run(step_ms=None, status="oom"), not_begun()])
 
 
 def test_a_long_reason_is_cut_in_a_table() -> None:

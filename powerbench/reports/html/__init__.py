@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import powerbench
 from powerbench.reports.beside import COMPARABILITY
+from powerbench.reports.figures import is_not_begun
 from powerbench.reports.html import facts, tables, words
 from powerbench.reports.html.columns import side_by_side
 from powerbench.reports.html.joules import FORMS, Point, joules_chart
@@ -75,6 +76,7 @@ def _content(content: Content, most_traces: int) -> dict[str, Any]:
         "lead": words.lead(runs),
         "key_figures": words.key_figures(runs),
         "runs": runs,
+        "begun": sum(not is_not_begun(shown.entry) for shown in runs),
         "untraced": max(0, len(runs) - most_traces),
         "most_traces": most_traces,
         "machines": content.machines,
