@@ -1,5 +1,9 @@
 """Numbers with their units, written the way a person reads them."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 NS_PER_S = 1_000_000_000
 NS_PER_MS = 1_000_000
 
@@ -54,6 +58,11 @@ def byte_size(count: float) -> str:
 def counted(number: int, noun: str) -> str:
     """`1 step`, `2 steps`, `1,000 steps`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def enumerated(words: Sequence[str]) -> str:
+    """`dtype`, `dtype and copy`, `dtype, copy and dropout`."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def whole_seconds(seconds: float) -> str:

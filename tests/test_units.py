@@ -12,6 +12,7 @@ from powerbench.units import (
     byte_size,
     counted,
     duration,
+    enumerated,
     milliseconds,
     milliseconds_in,
     seconds_from_ns,
@@ -166,3 +167,7 @@ def test_an_interval_has_the_digits_that_tell_its_ends_apart() -> None:
     assert milliseconds_in(100.2, 99.4, 101.3) == ("100 ms", "99.4 ms", "101 ms")
     assert milliseconds_in(58.162, 58.158, 58.171) == ("58.16 ms", "58.16 ms", "58.17 ms")
     assert milliseconds_in(5.09, 5.09, 5.09) == ("5.09000 ms", "5.09000 ms", "5.09000 ms")
+
+
+def test_words_are_enumerated_with_and_before_the_last() -> None:
+    assert [enumerated(list(words)) for words in ("a", "ab", "abc")] == ["a", "a and b", "a, b and c"]

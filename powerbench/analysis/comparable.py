@@ -13,7 +13,7 @@ import msgspec
 
 from powerbench.errors import PowerbenchError
 from powerbench.records import Cell, RunRecord
-from powerbench.units import byte_size
+from powerbench.units import byte_size, enumerated
 
 # Equal on both sides, or there is no comparison. `data` is read where the record has it.
 SAME = ("model", "mode", "weights", "batch_size", "sequence_length", "accumulation", "data", "copy", "ranks")
@@ -95,7 +95,9 @@ def _alone(
     for variant, runs in these.items():
         if variant not in those:
             nearest = min((differing(variant, theirs) for theirs in those), key=len, default=[])
-            why = f"there is none in {other}" if not nearest else f"{other} has it only with other {_list(nearest)}"
+            why = (
+                f"there is none in {other}" if not nearest else f"{other} has it only with other {enumerated(nearest)}"
+            )
             yield Unmatched(key, side, runs, why)
 
 
@@ -104,8 +106,8 @@ def _why_nothing_matches(a: Mapping[Key, Mapping[Key, list[int]]], b: Mapping[Ke
     if both:
         names = differing(*(_merged(side[both[0]]) for side in (a, b)))
         return (
-            f"A and B hold the same cell several times over, with different {_list(names)}, and it is open which to "
-            "compare with which: name folders that hold one of them."
+            f"A and B hold the same cell several times over, with different {enumerated(names)}, and it is open which "
+            "to compare with which: name folders that hold one of them."
         )
     key_a, key_b = min(((x, y) for x in a for y in b), key=lambda keys: len(differing(*keys)))
     of_a, of_b = dict(key_a), dict(key_b)
@@ -173,10 +175,6 @@ def in_words(cell: Cell) -> str:
     if cell.model == "sleep":
         return f"sleep, {cell.sleep_ms:g} ms a step"
     return f"{cell.model}, {cell.mode}, batch {cell.batch_size} x sequence {cell.sequence_length}"
-
-
-def _list(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _written(value: object) -> str:

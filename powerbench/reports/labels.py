@@ -8,6 +8,7 @@ from typing import Any
 from powerbench.records import Cell
 from powerbench.reports.entries import Entry, Machine
 from powerbench.reports.grid import IN_WORDS, Column, Row, Section
+from powerbench.units import enumerated
 
 USUAL = {
     "dtype": "float32",
@@ -121,11 +122,11 @@ def not_alike(sections: Sequence[Section]) -> list[str]:
     notes = []
     if work:
         notes.append(
-            f"The columns differ in {_listed(work)}, which changes what a step does: times across that difference are "
+            f"The columns differ in {_called(work)}, which changes what a step does: times across that difference are "
             "not to be compared."
         )
     if software:
-        notes.append(f"The columns differ in {_listed(software)}: what differs in their times may be that.")
+        notes.append(f"The columns differ in {_called(software)}: what differs in their times may be that.")
     estimated = {
         entry.estimated
         for section in sections
@@ -137,9 +138,8 @@ def not_alike(sections: Sequence[Section]) -> list[str]:
     return notes
 
 
-def _listed(words: Sequence[str]) -> str:
-    named = [CALLED.get(word, word) for word in words]
-    return named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}"
+def _called(words: Sequence[str]) -> str:
+    return enumerated([CALLED.get(word, word) for word in words])
 
 
 def comparability(columns: Sequence[Column], sections: Sequence[Section]) -> str | None:

@@ -8,6 +8,8 @@ from typing import Literal, NamedTuple
 
 from msgspec import Struct
 
+from powerbench.units import enumerated
+
 Kind = Literal[
     "throttling",
     "memory pressure",
@@ -85,5 +87,4 @@ def missing(parts: Iterable[str], *, so: str) -> str | None:
     names = list(parts)
     if not names:
         return None
-    listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-    return sentence([f"not recorded: {listed}; {so}"])
+    return sentence([f"not recorded: {enumerated(names)}; {so}"])

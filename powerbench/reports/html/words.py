@@ -13,7 +13,7 @@ from powerbench.reports.html.facts import numbers_in_words
 from powerbench.reports.html.shown import ENDINGS, Content, Shown
 from powerbench.reports.html.tables import span_of
 from powerbench.reports.terminal import headline, machine_line, recording_headline
-from powerbench.units import counted, duration, significant
+from powerbench.units import counted, duration, enumerated, significant
 
 FEW_NAMES = 3
 NO_BREAK = "\N{NO-BREAK SPACE}"
@@ -58,11 +58,7 @@ def title(content: Content) -> str:
 
 
 def _names(names: Sequence[str], noun: str) -> str:
-    return _and(names) if len(names) <= FEW_NAMES else counted(len(names), noun)
-
-
-def _and(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return enumerated(names) if len(names) <= FEW_NAMES else counted(len(names), noun)
 
 
 def lead(runs: Sequence[Shown]) -> list[str]:
@@ -85,19 +81,19 @@ def _of_several(runs: Sequence[Shown]) -> str:
     if not cells:
         return f"{len(runs)} recordings of power alone."
     parts = [
-        _and(list(dict.fromkeys(cell.mode for cell in cells))),
+        enumerated(list(dict.fromkeys(cell.mode for cell in cells))),
         f"batches of {_range(cell.batch_size for cell in cells)}",
         f"sequences of {_range(cell.sequence_length for cell in cells)} tokens",
-        _and(list(dict.fromkeys(cell.dtype for cell in cells))),
+        enumerated(list(dict.fromkeys(cell.dtype for cell in cells))),
     ]
     torch = list(dict.fromkeys(str(it) for shown in runs if (it := shown.record.environment.get("torch"))))
-    software = f", with torch {_and(torch)}" if torch and len(torch) <= FEW_NAMES else ""
+    software = f", with torch {enumerated(torch)}" if torch and len(torch) <= FEW_NAMES else ""
     return f"{len(runs)} runs: {', '.join(parts)}{software}."
 
 
 def _range(values: Iterable[int]) -> str:
     found = sorted(set(values))
-    return _and([f"{it:,}" for it in found]) if len(found) <= FEW_NAMES else f"{found[0]:,} to {found[-1]:,}"
+    return enumerated([f"{it:,}" for it in found]) if len(found) <= FEW_NAMES else f"{found[0]:,} to {found[-1]:,}"
 
 
 def _ending(runs: Sequence[Shown]) -> str:
