@@ -11,7 +11,7 @@ from powerbench.analysis.blocks import block_energies
 from powerbench.analysis.counted import counted_rails
 from powerbench.analysis.energy import find_energy
 from powerbench.analysis.resampling import Repeat, means_of_blocks, medians_of_blocks
-from powerbench.analysis.slowdown import FEWEST, find_slowdown
+from powerbench.analysis.slowdown import FEWEST, UNSTEADY, find_slowdown
 from powerbench.records import EnergyCurve, RunRecord, StepTrace, Window
 from powerbench.units import NS_PER_S
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
-
-UNSTEADY = ("slowdown", "speedup", "no steady state")
 
 
 class Process(NamedTuple):

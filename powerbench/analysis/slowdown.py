@@ -12,7 +12,7 @@ from powerbench.analysis.cycles import is_cyclic
 from powerbench.analysis.drift import DELTA, SURE_OF_DELTA, WARM_BY, Change, Fit, Noise, fit
 from powerbench.analysis.sentences import sentence, sentence_across
 from powerbench.analysis.trimming import Blocks, Cut, blocks_of, cut_spikes, slow_first_steps, usable
-from powerbench.analysis.verdict import MOST_UNUSABLE, Repeats, Shape, Slowdown, Spikes, Verdict, across
+from powerbench.analysis.verdict import MOST_UNUSABLE, UNSTEADY, Repeats, Shape, Slowdown, Spikes, Verdict, across
 from powerbench.analysis.wander import Level, end_over_start, level_of, probability_beyond, steps_until, tenth
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     Places = NDArray[np.intp]
 
 __all__ = [
+    "UNSTEADY",
     "Repeats",
     "Shape",
     "Slowdown",

@@ -10,6 +10,7 @@ from typing import Literal
 from msgspec import Struct
 
 Verdict = Literal["flat", "warmup", "slowdown", "speedup", "no steady state", "inconclusive", "insufficient"]
+UNSTEADY: tuple[Verdict, ...] = ("slowdown", "speedup", "no steady state")
 Shape = Literal["step", "ramp", "saturating", "cyclic"]
 
 # With a larger share of latencies that are no measurements, the rest does not stand for the run.

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from powerbench.analysis.checked import verdict_on
 from powerbench.analysis.energy import Energy
 from powerbench.analysis.latencies import from_edges
-from powerbench.analysis.slowdown import sentence
+from powerbench.analysis.slowdown import UNSTEADY, sentence
 from powerbench.analysis.summary import Latency, Summary, submission_ms, summarize
 from powerbench.records import Cell, RunRecord
 from powerbench.reports.chart import Size, chart
@@ -27,7 +27,6 @@ from powerbench.units import byte_size, counted, duration, significant
 FEW_FOR_PERCENTILES = 20
 # Below the other figures the chart is an impression; `powerbench trace` shows a larger one.
 SMALL = Size(width=WIDTH, height=4, lane_height=1)
-UNSTEADY = ("slowdown", "speedup", "no steady state")
 
 
 def as_terminal(runs: Sequence[Run]) -> str:

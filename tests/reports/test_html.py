@@ -123,7 +123,7 @@ def test_what_was_measured_is_said_in_words_first(html_of_sweep: str) -> None:
     assert "bert-base-cased on Abacus 3000 CPU (30GB)" in text
     assert (
         "36 runs: training and inference, batches of 1 to 256, sequences of 128 and 512 tokens, float32, "
-        "with torch 2.13.0. All completed. None slowed down. Recorded on 2026-11-26 (UTC)."
+        "with torch 2.13.0. All are complete. None slowed down. Recorded on 2026-11-26 (UTC)."
     ) in text
 
 
@@ -195,11 +195,11 @@ def test_what_has_no_figure_has_its_reason_in_its_place() -> None:
         a_run(32, status="timeout", reason="max_seconds was over", steps=20),
     )
 
-    assert "1 completed, 1 ran out of memory (run 2), 1 ran into the time limit (run 3)." in page.text
-    assert "run 2 training 64 \xd7 128 ran out of memory: torch could not get 2.5 GB".replace(" ", "") in re.sub(
+    assert "1 complete, 1 out of memory (run 2), 1 out of time (run 3)." in page.text
+    assert "run 2 training 64 \xd7 128 out of memory: torch could not get 2.5 GB".replace(" ", "") in re.sub(
         r"\s", "", page.text
     )
-    assert "ran into the time limit: max_seconds was over" in page.text
+    assert "out of time: max_seconds was over" in page.text
     assert "extrapolated to ~ 29.8" not in page.text
     assert "There is no figure: no meter was recorded with this run." in page.text
 
@@ -270,7 +270,7 @@ def test_what_was_never_begun_is_called_so_and_makes_no_names_longer() -> None:
 
     page = page_of(begun, like_it, not_begun)
 
-    assert "2 completed, 1 not begun (run 3)." in page.text
+    assert "2 complete, 1 not begun (run 3)." in page.text
     assert "It rained. (all runs)" in page.text
     assert "interrupted" not in page.text
     assert "64 \xd7 128 not measured not begun" in page.text

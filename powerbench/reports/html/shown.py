@@ -11,6 +11,7 @@ from powerbench.analysis.slowdown import Slowdown, find_slowdown
 from powerbench.analysis.summary import Summary
 from powerbench.records import Cell, RunRecord
 from powerbench.reports.entries import Entry, Machine, entries_of, machine_names
+from powerbench.reports.figures import IN_WORDS, is_not_begun
 from powerbench.reports.grid import is_unfenced
 from powerbench.reports.html.charts import trace_chart
 from powerbench.reports.html.traces import LatencyTrace, PowerTrace, latency_trace, power_trace
@@ -19,16 +20,6 @@ from powerbench.rundir.many import NOT_BEGUN
 
 TIMES = "\N{NO-BREAK SPACE}\N{MULTIPLICATION SIGN}\N{NO-BREAK SPACE}"
 TURNING = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
-ENDINGS = {
-    "complete": "completed",
-    "running": "still running",
-    "interrupted": "interrupted",
-    "oom": "ran out of memory",
-    "swapping": "stopped for swapping",
-    "timeout": "ran into the time limit",
-    "unavailable": "found no such device",
-    "failed": "failed",
-}
 
 
 @dataclass(frozen=True)
@@ -62,14 +53,14 @@ class Shown:
     @property
     def ending(self) -> str:
         """How it ended, in words."""
-        return "not begun" if self.summary.reason == NOT_BEGUN else ENDINGS[self.summary.status]
+        return "not begun" if is_not_begun(self.entry) else IN_WORDS[self.summary.status]
 
     @property
     def why(self) -> str | None:
         """How and why it did not complete; None where it did."""
         if self.summary.status == "complete":
             return None
-        if self.summary.reason == NOT_BEGUN:
+        if is_not_begun(self.entry):
             return NOT_BEGUN
         return f"{self.ending}: {self.summary.reason}" if self.summary.reason else self.ending
 

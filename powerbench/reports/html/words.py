@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from powerbench.analysis.slowdown import Verdict, sentence
+from powerbench.reports.figures import IN_WORDS
 from powerbench.reports.html.facts import numbers_in_words
-from powerbench.reports.html.shown import ENDINGS, Content, Shown
+from powerbench.reports.html.shown import Content, Shown
 from powerbench.reports.html.tables import span_of
 from powerbench.reports.terminal import headline, machine_line, recording_headline
 from powerbench.units import counted, duration, enumerated, significant
@@ -100,14 +101,14 @@ def _ending(runs: Sequence[Shown]) -> str:
     ended: dict[str, list[int]] = {}
     for shown in runs:
         ended.setdefault(shown.ending, []).append(shown.number)
-    completed = ENDINGS["complete"]
-    if list(ended) == [completed]:
-        return "It completed." if len(runs) == 1 else "All completed."
+    complete = IN_WORDS["complete"]
+    if list(ended) == [complete]:
+        return "It is complete." if len(runs) == 1 else "All are complete."
     if len(runs) == 1:
-        return f"It did not complete: {runs[0].why}."
+        return f"It is not complete: {runs[0].why}."
     told = [
-        f"{len(numbers)} {ending}{'' if ending == completed else f' (run {numbers_in_words(numbers)})'}"
-        for ending, numbers in sorted(ended.items(), key=lambda it: it[0] != completed)
+        f"{len(numbers)} {ending}{'' if ending == complete else f' (run {numbers_in_words(numbers)})'}"
+        for ending, numbers in sorted(ended.items(), key=lambda it: it[0] != complete)
     ]
     return f"{', '.join(told)}."
 
