@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from powerbench.cli import options
-from powerbench.cli.output import print_result
+from powerbench.cli.output import print_result, text_width
 
 if TYPE_CHECKING:
     from powerbench.checkup import Check
 
-WIDTH = 78
 TITLES = {"device": "Devices", "meter": "Power meters", "software": "Software", "machine": "This machine"}
 
 
@@ -38,11 +37,11 @@ def doctor(calibrate: Calibrate = False, json: options.Json = False) -> int:
 
         print_result(msgspec.json.format(msgspec.json.encode(checks)).decode())
     else:
-        print_result("\n".join(in_words(checks)).rstrip())
+        print_result("\n".join(in_words(checks, text_width())).rstrip())
     return 0 if can_measure(checks) else 1
 
 
-def in_words(checks: list[Check]) -> Iterator[str]:
+def in_words(checks: list[Check], columns: int) -> Iterator[str]:
     """The checks under a title for each subject: state, name, finding, and the advice below it."""
     width = max(len(check.name) for check in checks)
     for subject, of_subject in groupby(checks, key=lambda check: check.subject):
@@ -52,7 +51,7 @@ def in_words(checks: list[Check]) -> Iterator[str]:
             indent = " " * len(label)
             text = check.finding if check.advice is None else f"{check.finding}. {check.advice}"
             yield from textwrap.wrap(
-                text, WIDTH, initial_indent=label, subsequent_indent=indent, break_on_hyphens=False
+                text, columns, initial_indent=label, subsequent_indent=indent, break_on_hyphens=False
             )
             yield from (f"{indent}  {command}" for command in check.commands)
         yield ""

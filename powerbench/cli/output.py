@@ -9,6 +9,8 @@ from contextlib import suppress
 
 from powerbench.errors import PowerbenchError
 
+NARROWEST = 40
+
 
 class NobodyReads(PowerbenchError):
     """Whoever read our stdout has gone (`| head`): no error worth a word."""
@@ -41,6 +43,13 @@ def in_their_letters(text: str, encoding: str | None) -> str:
 def columns() -> int:
     """How wide the terminal is to which results go; 80 where they go elsewhere."""
     return shutil.get_terminal_size((80, 24)).columns
+
+
+def text_width() -> int:
+    """How wide lines of text are that go there: as it is easy to read, and no wider than the terminal."""
+    from powerbench.reports.lines import WIDTH
+
+    return max(NARROWEST, min(WIDTH, columns()))
 
 
 def _let_go_of_stdout() -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from powerbench.cli import options
-from powerbench.cli.output import print_result, say
+from powerbench.cli.output import print_result, say, text_width
 from powerbench.errors import PowerbenchError, Unavailable, UsageError
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def show(run: Run, *, json: bool) -> None:
     record = run.record
     try:
         if json or record.windows.get("measured"):
-            print_result(as_json([run]) if json else as_terminal([run]))
+            print_result(as_json([run]) if json else as_terminal([run], width=text_width()))
             say()
     finally:
         if record.status != "complete":

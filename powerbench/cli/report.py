@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from powerbench.cli import options
-from powerbench.cli.output import print_result, say
+from powerbench.cli.output import print_result, say, text_width
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,11 +68,12 @@ def report(
     form = format_asked_for(format_, json=json, output=output)
     chosen = runs_asked_for(runs or [], published=published, power_from=power_from)
     show = form.show if is_one_run(runs or []) and not published else form.of_several or form.show
-    shown = show(chosen)
-    if output is not None:
-        write(output, shown)
-    elif isinstance(shown, str):
-        print_result(shown)
+    if output is None and form.in_lines is not None:
+        print_result(form.in_lines(chosen, width=text_width()))
+    elif output is not None:
+        write(output, show(chosen))
+    else:
+        print_result(str(show(chosen)))
     return 0
 
 

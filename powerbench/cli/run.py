@@ -9,7 +9,7 @@ import typer
 
 from powerbench.cli import options
 from powerbench.cli.measuring import measure, require_energy, resolved
-from powerbench.cli.output import print_result, say
+from powerbench.cli.output import print_result, say, text_width
 from powerbench.cli.sweep import asked_for, list_cells, repeated, statuses, sweep
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def show(measured: Run, *, json: bool) -> None:
     record = measured.record
     try:
         if json or record.windows.get("measured"):
-            print_result(as_json([measured]) if json else as_terminal([measured]))
+            print_result(as_json([measured]) if json else as_terminal([measured], width=text_width()))
             say()
     finally:
         if record.status != "complete":

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from powerbench.cli.compare import compare_interpreters
 from powerbench.cli.measuring import measure, require_energy, resolved
 from powerbench.cli.names import Names
-from powerbench.cli.output import print_result, say
+from powerbench.cli.output import print_result, say, text_width
 from powerbench.errors import PowerbenchError, UsageError
 from powerbench.units import counted
 
@@ -164,17 +164,18 @@ def show(sweepdir: SweepDir, record: SweepRecord, *, json: bool) -> int:
 
     Of two interpreters the comparison, once all is measured; returns the exit status that it ends in, else 0.
     """
-    from powerbench.reports import FORMATS
+    from powerbench.reports.json import as_json_list
+    from powerbench.reports.terminal import as_terminal
     from powerbench.rundir.many import Runs, find_readable
     from powerbench.sweep import pending
 
-    form = FORMATS["json" if json else "terminal"]
     try:
         if record.against is not None and not pending(record.measurements):
             status = compare_interpreters(sweepdir.path, fail_above=None, json=json)
             say()
             return status
-        print_result(str((form.of_several or form.show)(Runs(find_readable([sweepdir.path]).items))))
+        runs = Runs(find_readable([sweepdir.path]).items)
+        print_result(as_json_list(runs) if json else as_terminal(runs, width=text_width()))
         say()
         return 0
     finally:

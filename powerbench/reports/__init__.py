@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from powerbench.reports.csv import as_csv
 from powerbench.reports.html import as_html
@@ -17,22 +18,32 @@ from powerbench.rundir.load import Run
 Show = Callable[[Sequence[Run]], str | bytes]
 
 
+class InLines(Protocol):
+    """Runs as text in lines of at most so many characters, as far as words can be wrapped."""
+
+    def __call__(self, runs: Sequence[Run], *, width: int) -> str:
+        """The text, for a terminal of `width` columns."""
+        ...
+
+
 @dataclass(frozen=True)
 class Format:
     """How runs are shown.
 
     `show` asks no more of the runs than one pass, since they may be read from disk as they are come to. `of_several` is
     for runs that were named as a sweep, a folder or a list, even where there is only one; None: in the same way.
-    `needs_file`: it is for other programs, and never printed.
+    `needs_file`: it is for other programs, and never printed. `in_lines`: how it is where it is printed on a terminal
+    that may be narrow; None: in the same way.
     """
 
     show: Show
     of_several: Show | None = None
     needs_file: bool = False
+    in_lines: InLines | None = None
 
 
 FORMATS: dict[str, Format] = {
-    "terminal": Format(as_terminal),
+    "terminal": Format(as_terminal, in_lines=as_terminal),
     "markdown": Format(as_markdown),
     "csv": Format(as_csv),
     "json": Format(as_json, of_several=as_json_list),

@@ -10,7 +10,7 @@ from powerbench.reports.entries import Entry, machine_names
 from powerbench.reports.figures import published_notes, time_in_brief, word_for
 from powerbench.reports.grid import Column, Group, Section, sections_of
 from powerbench.reports.labels import described, labels_of, not_alike
-from powerbench.reports.layout import GAP, WIDTH, aligned, cell_in_words, listed, widths_of
+from powerbench.reports.layout import GAP, aligned, cell_in_words, listed, widths_of
 from powerbench.reports.published import published
 
 PUBLISHED_WAY = (
@@ -20,43 +20,44 @@ PUBLISHED_WAY = (
 COMPARABILITY = "Comparability: exact where our settings are theirs, else similar. The software is never theirs."
 
 
-def beside_published(entries: Sequence[Entry]) -> Iterable[str]:
+def beside_published(entries: Sequence[Entry], width: int) -> Iterable[str]:
     """Time for 100 steps, machines as columns: the published ones, and ours before them where there are any."""
     alone = all(entry.published for entry in entries)
-    yield f"Published times for 100 steps{'' if alone else ', and ours beside them'}"
+    yield from textwrap.wrap(f"Published times for 100 steps{'' if alone else ', and ours beside them'}", width)
     yield f"  {published().url}"
-    yield from textwrap.wrap(PUBLISHED_WAY, WIDTH, initial_indent="  ", subsequent_indent="  ")
+    yield from textwrap.wrap(PUBLISHED_WAY, width, initial_indent="  ", subsequent_indent="  ")
     if not alone:
-        yield from textwrap.wrap(COMPARABILITY, WIDTH, initial_indent="  ", subsequent_indent="  ")
-        yield from _machines_as_columns(entries)
+        yield from textwrap.wrap(COMPARABILITY, width, initial_indent="  ", subsequent_indent="  ")
+        yield from _machines_as_columns(entries, width)
         return
     for vintage in dict.fromkeys(entry.published for entry in entries):
         yield from ("", f"Published {vintage}")
-        yield from _machines_as_columns([entry for entry in entries if entry.published == vintage])
+        yield from _machines_as_columns([entry for entry in entries if entry.published == vintage], width)
 
 
-def _machines_as_columns(entries: Sequence[Entry]) -> Iterable[str]:
+def _machines_as_columns(entries: Sequence[Entry], width: int) -> Iterable[str]:
     sections = [it for it in sections_of(entries) if any(column.published for column in it.columns)]
     labels = labels_of(sections, machine_names(entries))
     if all(entry.published for entry in entries):
         labels = {column: label.removesuffix(f", {column.published}") for column, label in labels.items()}
     for section in sections:
         yield from ("", f"{section.model}, {section.mode}")
-        yield from _folded(section, labels)
+        yield from _folded(section, labels, width)
     yield ""
     for both in described(sections, labels):
-        yield from textwrap.wrap(": ".join(filter(None, both)), WIDTH, initial_indent="  ", subsequent_indent="    ")
+        yield from textwrap.wrap(": ".join(filter(None, both)), width, initial_indent="  ", subsequent_indent="    ")
     yield from listed(
         "Suspect among the published",
         [
             f"{labels[column]}, {cell_in_words(section, row, sections)}: {note.removeprefix('suspect: ')}"
             for column, section, row, note in published_notes(sections)
         ],
+        width,
     )
-    yield from listed("Notes", not_alike(sections))
+    yield from listed("Notes", not_alike(sections), width)
 
 
-def _folded(section: Section, labels: dict[Column, str]) -> Iterable[str]:
+def _folded(section: Section, labels: dict[Column, str], width: int) -> Iterable[str]:
     """The table in as few blocks as the width allows, of about one width each, each with the cells before it."""
     cells = [["batch", "seq"], *([str(row.batch_size), str(row.sequence_length)] for row in section.rows)]
     widths = widths_of(cells)
@@ -65,26 +66,26 @@ def _folded(section: Section, labels: dict[Column, str]) -> Iterable[str]:
         (labels[column], [_time(section.groups.get((row, column))) for row in section.rows])
         for column in section.columns
     ]
-    for at, block in enumerate(_of_like_widths(begin, columns)):
+    for at, block in enumerate(_of_like_widths(begin, columns, width)):
         yield from [""] if at else []
         yield from block.lines()
 
 
-def _of_like_widths(begin: _Block, columns: Sequence[tuple[str, list[str]]]) -> list[_Block]:
+def _of_like_widths(begin: _Block, columns: Sequence[tuple[str, list[str]]], width: int) -> list[_Block]:
     """As few blocks as can be, with about as many columns each: else the last would be left with one."""
-    fewest = len(_blocks(begin, columns, most=len(columns)))
+    fewest = len(_blocks(begin, columns, width, most=len(columns)))
     for most in range(-(-len(columns) // fewest), len(columns)):
-        if len(blocks := _blocks(begin, columns, most=most)) == fewest:
+        if len(blocks := _blocks(begin, columns, width, most=most)) == fewest:
             return blocks
-    return _blocks(begin, columns, most=len(columns))
+    return _blocks(begin, columns, width, most=len(columns))
 
 
-def _blocks(begin: _Block, columns: Sequence[tuple[str, list[str]]], *, most: int) -> list[_Block]:
+def _blocks(begin: _Block, columns: Sequence[tuple[str, list[str]]], width: int, *, most: int) -> list[_Block]:
     """Blocks of at most so many columns, none wider than the screen unless one column is."""
     blocks = [begin]
     for label, fields in columns:
         more = blocks[-1].with_column(label, fields)
-        if blocks[-1].heads and (more.width > WIDTH or len(more.heads) > most):
+        if blocks[-1].heads and (more.width > width or len(more.heads) > most):
             blocks.append(begin.with_column(label, fields))
         else:
             blocks[-1] = more

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from powerbench.analysis.compare import Ratio
 from powerbench.analysis.comparison import Compared, Comparison, Gate, NotCompared
+from powerbench.reports.lines import WIDTH
 from powerbench.units import counted, significant
 
-WIDTH = 78
 WIDEST_LABEL = 34
 QUANTITIES = ("Latency, ms", "Samples/s", "J a step")
 TITLES = ("Latency, median step in ms", "Throughput, samples/s", "Energy, J a step")

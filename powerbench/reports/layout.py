@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 
 from powerbench.reports.grid import Row, Section
 
-WIDTH = 78
 GAP = "  "
 
 
@@ -28,9 +27,9 @@ def cell_in_words(section: Section, row: Row, sections: Sequence[Section]) -> st
     return " ".join([*model, *mode, f"batch {row.batch_size} x sequence {row.sequence_length}"])
 
 
-def listed(title: str, lines: Sequence[str]) -> Iterable[str]:
+def listed(title: str, lines: Sequence[str], width: int) -> Iterable[str]:
     """The lines under their title, each wrapped."""
     if lines:
         yield from ("", f"  {title}:")
     for line in lines:
-        yield from textwrap.wrap(line, WIDTH, initial_indent="  - ", subsequent_indent="    ")
+        yield from textwrap.wrap(line, width, initial_indent="  - ", subsequent_indent="    ")

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 
 WIDTH = 78
+"""How wide text is where there is room for it: much longer lines are hard to read."""
 LABEL_WIDTH = 13
 
 

@@ -33,7 +33,7 @@ from powerbench.reports.grid import (
     wall_100,
 )
 from powerbench.reports.labels import facts_of, labels_of, not_alike
-from powerbench.reports.layout import GAP, WIDTH, aligned, cell_in_words, listed, widths_of
+from powerbench.reports.layout import GAP, aligned, cell_in_words, listed, widths_of
 from powerbench.units import duration, significant
 
 FIGURES: dict[str, Callable[[Group], str]] = {
@@ -47,25 +47,26 @@ FIGURES: dict[str, Callable[[Group], str]] = {
 }
 
 
-def tables(entries: Sequence[Entry]) -> str:
+def tables(entries: Sequence[Entry], width: int) -> str:
     """The tables of our own runs, and below them, or alone, the published ones with ours beside them."""
     ours = [entry for entry in entries if not entry.published]
-    lines = list(_of_ours(ours)) if ours else []
+    lines = list(_of_ours(ours, width)) if ours else []
     if len(ours) < len(entries):
-        lines += ["", "", *beside_published(entries)] if ours else beside_published(entries)
+        lines += ["", "", *beside_published(entries, width)] if ours else beside_published(entries, width)
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _of_ours(entries: Sequence[Entry]) -> Iterable[str]:
+def _of_ours(entries: Sequence[Entry], width: int) -> Iterable[str]:
     sections = sections_of(entries)
     names = labels_of(sections, machine_names(entries))
     keys = _keys(names)
     if sections:
-        yield from _heading(sections, names, keys)
+        yield from textwrap.wrap(_model(sections), width)
+        yield from _columns(sections, names, keys, width)
     for section in sections:
-        yield from ("", *_titled(section, sections), *_rows(section, names, keys))
+        yield from ("", *textwrap.wrap(_titled(section, sections), width), *_rows(section, names, keys))
     yield from _recordings(entries)
-    yield from _remarks(entries, sections, names, keys)
+    yield from _remarks(entries, sections, names, keys, width)
 
 
 def _keys(labels: dict[Column, str]) -> dict[str, str]:
@@ -79,24 +80,26 @@ def _letters(at: int) -> str:
     return chr(ord("A") + at) if at < 26 else _letters(at // 26 - 1) + _letters(at % 26)
 
 
-def _heading(sections: Sequence[Section], labels: dict[Column, str], keys: dict[str, str]) -> Iterable[str]:
-    """What holds for all of it, or what the letters stand for."""
-    models = dict.fromkeys(section.model for section in sections)
-    if len(models) == 1:
-        yield from textwrap.wrap(next(iter(models)), WIDTH)
+def _model(sections: Sequence[Section]) -> str:
+    """The model, where it is one for all of it."""
+    models = list(dict.fromkeys(section.model for section in sections))
+    return models[0] if len(models) == 1 else ""
+
+
+def _columns(sections: Sequence[Section], labels: dict[Column, str], keys: dict[str, str], width: int) -> Iterable[str]:
+    """What was measured with what, or what the letters stand for."""
     of_label: dict[str, list[Column]] = {}
     for column, label in labels.items():
         of_label.setdefault(label, []).append(column)
     for label, columns in of_label.items():
         text = ", ".join([label, *facts_of(label, columns, sections)])
         key = f"  {keys[label]:<2} " if keys else ""
-        yield from textwrap.wrap(text, WIDTH, initial_indent=key, subsequent_indent=" " * (len(key) or 2))
+        yield from textwrap.wrap(text, width, initial_indent=key, subsequent_indent=" " * (len(key) or 2))
 
 
-def _titled(section: Section, sections: Sequence[Section]) -> Iterable[str]:
+def _titled(section: Section, sections: Sequence[Section]) -> str:
     alone = len({it.model for it in sections}) == 1
-    title = section.mode if alone else ", ".join(filter(None, (section.model, section.mode)))
-    return textwrap.wrap(title, WIDTH)
+    return section.mode if alone else ", ".join(filter(None, (section.model, section.mode)))
 
 
 def _rows(section: Section, labels: dict[Column, str], keys: dict[str, str]) -> Iterable[str]:
@@ -136,23 +139,26 @@ def _recordings(entries: Sequence[Entry]) -> Iterable[str]:
 
 
 def _remarks(
-    entries: Sequence[Entry], sections: Sequence[Section], labels: dict[Column, str], keys: dict[str, str]
+    entries: Sequence[Entry], sections: Sequence[Section], labels: dict[Column, str], keys: dict[str, str], width: int
 ) -> Iterable[str]:
     """What the marks mean, what is missing and why, what must not be compared, what the runs say."""
     groups = [group for section in sections for group in section.groups.values()]
     marks = []
     if any(group.extrapolated for group in groups):
-        marks.append(f"  {EXTRAPOLATED}: extrapolated from fewer than 100 steps")
+        marks.append(f"{EXTRAPOLATED}: extrapolated from fewer than 100 steps")
     if any(group.usable and group.status != "complete" for group in groups):
-        marks.append(f"  {UNFINISHED}: of a run that did not complete, see below")
+        marks.append(f"{UNFINISHED}: of a run that did not complete, see below")
     if any(group.spread(wall_100) is not None for group in groups):
-        marks.append("  runs: the figures are their medians; apart: from the fastest to the slowest")
-    yield from ["", *marks] if marks else []
+        marks.append("runs: the figures are their medians; apart: from the fastest to the slowest")
+    if marks:
+        yield ""
+    for mark in marks:
+        yield from textwrap.wrap(mark, width, initial_indent="  ", subsequent_indent="    ")
     gaps = []
     for gap in gaps_in(sections):
         where = ", ".join(filter(None, (cell_in_words(gap.section, gap.row, sections), keys.get(labels[gap.column]))))
         gaps.append(f"{where}: {IN_WORDS[gap.status]}: {'; '.join(gap.reasons)}")
-    yield from listed("Not completed", [*gaps, *not_begun(entries)])
+    yield from listed("Not completed", [*gaps, *not_begun(entries)], width)
     names = names_by_entry(sections, {column: keys.get(label, "") for column, label in labels.items()})
-    yield from listed("No joules", why_no_joules(entries, names))
-    yield from listed("Notes", [*not_alike(sections), *notes_on(entries, names)])
+    yield from listed("No joules", why_no_joules(entries, names), width)
+    yield from listed("Notes", [*not_alike(sections), *notes_on(entries, names)], width)

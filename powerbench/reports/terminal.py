@@ -26,47 +26,47 @@ from powerbench.units import byte_size, counted, duration, significant
 # Of fewer steps the 5th and the 95th percentile are hardly more than the extremes.
 FEW_FOR_PERCENTILES = 20
 # Below the other figures the chart is an impression; `powerbench trace` shows a larger one.
-SMALL = Size(width=WIDTH, height=4, lane_height=1)
+SMALL = Size(height=4, lane_height=1)
 
 
-def as_terminal(runs: Sequence[Run]) -> str:
-    """One run in full, or several in tables, as plain text."""
-    return "\n".join(describe(runs[0])) if len(runs) == 1 else tables(entries_of(runs))
+def as_terminal(runs: Sequence[Run], *, width: int = WIDTH) -> str:
+    """One run in full, or several in tables, as plain text in lines of so many characters; tables may need more."""
+    return "\n".join(describe(runs[0], width)) if len(runs) == 1 else tables(entries_of(runs), width)
 
 
-def describe(run: Run) -> list[str]:
+def describe(run: Run, width: int = WIDTH) -> list[str]:
     """The lines about one run."""
     summary = summarize(str(run.path), run.record, run.steps[0], run.curves())
     if run.record.cell is None:
         return [
-            *textwrap.wrap(recording_headline(run.record), WIDTH),
-            *textwrap.wrap(run.record.environment.get("processor") or "", WIDTH),
+            *textwrap.wrap(recording_headline(run.record), width),
+            *textwrap.wrap(run.record.environment.get("processor") or "", width),
             "",
-            *rows(recording_figures(summary, run.record)),
-            *notes(summary.notes),
+            *rows(recording_figures(summary, run.record), width),
+            *notes(summary.notes, width),
         ]
     return [
-        *textwrap.wrap(headline(run.record), WIDTH),
-        *textwrap.wrap(machine_line(run.record), WIDTH),
+        *textwrap.wrap(headline(run.record), width),
+        *textwrap.wrap(machine_line(run.record), width),
         "",
-        *rows(figures(summary, run)),
-        *notes([*summary.notes, *unsteady(run)]),
-        *its_trace(run),
+        *rows(figures(summary, run), width),
+        *notes([*summary.notes, *unsteady(run)], width),
+        *its_trace(run, width),
     ]
 
 
-def its_trace(run: Run) -> Iterable[str]:
+def its_trace(run: Run, width: int) -> Iterable[str]:
     """The verdict on a slowdown trace, with a small chart and the likely causes; of other runs nothing."""
     if not run.record.the_cell.trace or not run.steps[0].spans("step"):
         return
     checked = check(run)
     yield ""
-    yield from textwrap.wrap(verdict(checked), WIDTH)
+    yield from textwrap.wrap(verdict(checked), width)
     yield ""
-    yield from chart(checked, SMALL)
+    yield from chart(checked, SMALL._replace(width=width))
     yield ""
-    yield from rows(trace_figures(checked))
-    yield from causes(checked, WIDTH)
+    yield from rows(trace_figures(checked), width)
+    yield from causes(checked, width)
 
 
 def unsteady(run: Run) -> Iterable[str]:

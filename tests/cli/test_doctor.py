@@ -12,8 +12,9 @@ import pytest
 
 from powerbench.checkup import Check
 from powerbench.cli.app import main
-from powerbench.cli.doctor import WIDTH, in_words
+from powerbench.cli.doctor import in_words
 from powerbench.devices import DEVICES
+from powerbench.reports.lines import WIDTH
 from tests.e2e.commands import powerbench
 
 Screen = pytest.CaptureFixture[str]
@@ -107,7 +108,7 @@ def test_words_stand_in_columns_with_the_advice_below_the_finding() -> None:
         ),
     ]
 
-    assert "\n".join(in_words(checks)).rstrip() == (
+    assert "\n".join(in_words(checks, WIDTH)).rstrip() == (
         "Devices\n"
         "  missing  mps     mps is the GPU of a Mac and this is linux: no.\n"
         "  ok       cpu     Abacus 3000, 2 threads\n"

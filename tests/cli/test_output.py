@@ -11,7 +11,7 @@ from typing import TextIO
 
 import pytest
 
-from powerbench.cli.output import NobodyReads, print_result, say
+from powerbench.cli.output import NobodyReads, print_result, say, text_width
 from powerbench.cli.progress import ProgressLine
 from powerbench.errors import PowerbenchError
 from powerbench.pace import Progress, Stage
@@ -44,6 +44,15 @@ def closed_pipe() -> Iterator[TextIO]:
     os.close(reading)
     with os.fdopen(writing, "w") as file:
         yield file
+
+
+@pytest.mark.parametrize(("columns", "width"), [("200", 78), ("80", 78), ("60", 60), ("7", 40)])
+def test_text_is_no_wider_than_the_terminal_and_than_is_easy_to_read(
+    monkeypatch: Patch, columns: str, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+
+    assert text_width() == width
 
 
 class TestAResult:

@@ -261,6 +261,16 @@ def test_no_line_is_wider_than_a_terminal(published: bool) -> None:
     assert wide == []
 
 
+def test_on_a_narrow_terminal_words_are_folded_sooner() -> None:
+    several = as_terminal(
+        [a_run(), a_run(64, step_ms=None, status="failed", reason="a word " * 9), *published_runs()], width=50
+    )
+    one = as_terminal([a_run(watts=20, notes=["word " * 40])], width=50)
+
+    assert max(len(line) for line in several.splitlines() if "https:" not in line) <= 50
+    assert 40 < max(map(len, one.splitlines())) <= 50
+
+
 def test_the_published_tables_stand_below_ours_folded_with_ours_in_the_first_column() -> None:
     lines = shown([a_run(16, 128, 1480), *published_runs()], under="bert-base-cased, training")
 
