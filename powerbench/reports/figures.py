@@ -44,8 +44,13 @@ def hundred_steps(group: Group) -> str | None:
     seconds = group.median(wall_100)
     if seconds is None:
         return None
-    exact = all(entry.published for entry in group.entries) or seconds >= SHORT_S
-    return f"{EXTRAPOLATED if group.extrapolated else ''}{whole_seconds(seconds) if exact else duration(seconds)}"
+    is_whole = all(entry.published for entry in group.entries)
+    return f"{EXTRAPOLATED if group.extrapolated else ''}{whole_seconds(seconds) if is_whole else table_time(seconds)}"
+
+
+def table_time(seconds: float) -> str:
+    """The time of a hundred steps as the published tables write it, but tenths and less where those matter."""
+    return whole_seconds(seconds) if seconds >= SHORT_S else duration(seconds)
 
 
 def time_in_words(group: Group, *, repeats: str = "") -> str:

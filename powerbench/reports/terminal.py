@@ -16,6 +16,7 @@ from powerbench.records import Cell, RunRecord
 from powerbench.reports.chart import Size, chart
 from powerbench.reports.checking import check
 from powerbench.reports.entries import entries_of
+from powerbench.reports.figures import table_time
 from powerbench.reports.lines import WIDTH, notes, rows
 from powerbench.reports.tables import tables
 from powerbench.reports.verdict import causes, verdict
@@ -188,7 +189,7 @@ def _is_a_part(energy: Energy) -> bool:
 
 def _wall(steps: int, wall_s: float, wall_s_100_steps: float | None) -> str:
     text = f"{duration(wall_s)} for {counted(steps, 'step')}"
-    return text if steps == 100 or wall_s_100_steps is None else f"{text} ({duration(wall_s_100_steps)} for 100)"
+    return text if steps == 100 or wall_s_100_steps is None else f"{text} ({table_time(wall_s_100_steps)} for 100)"
 
 
 def _energy(energy: Energy) -> str:

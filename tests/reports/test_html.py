@@ -419,3 +419,10 @@ def test_a_run_that_ended_early_says_so_side_by_side() -> None:
     told = page_of(a_run(), ended).text.partition("Side by side The time")[2]
 
     assert "16 \xd7 128 2m 29s ~3.00s (out of time)" in told
+
+
+def test_a_time_is_written_in_one_way_on_the_whole_page() -> None:
+    page = page_of(a_run(step_ms=123_640), *published_runs())
+
+    assert page.text.count("3h 26m 4s") >= 3  # at the top, in its table, and beside the published ones
+    assert "3h 26m" not in page.text.replace("3h 26m 4s", "")

@@ -9,10 +9,11 @@ from typing import Any
 from powerbench.analysis.counted import counted_rails
 from powerbench.analysis.slowdown import Slowdown, Verdict
 from powerbench.analysis.summary import TABLE_STEPS
+from powerbench.reports.figures import table_time
 from powerbench.reports.grid import IN_WORDS, SETTINGS
 from powerbench.reports.html.shown import Shown
 from powerbench.reports.labels import WORK
-from powerbench.units import byte_size, duration, significant
+from powerbench.units import byte_size, significant
 
 STEADINESS: dict[Verdict, str] = {
     "flat": "steady",
@@ -96,7 +97,7 @@ def time_row(shown: Shown) -> TimeRow:
     return TimeRow(
         shown=shown,
         steps=f"{summary.steps:,}" if summary.steps else None,
-        steps_100=None if summary.wall_s_100_steps is None else duration(summary.wall_s_100_steps),
+        steps_100=None if summary.wall_s_100_steps is None else table_time(summary.wall_s_100_steps),
         extrapolated=summary.steps is not None and summary.steps < TABLE_STEPS,
         mean_ms=None if latency is None else significant(latency.mean),
         median_ms=None if latency is None else _figure(latency.median),

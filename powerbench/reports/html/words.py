@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from powerbench.analysis.slowdown import Verdict, sentence
-from powerbench.reports.figures import IN_WORDS
+from powerbench.reports.figures import IN_WORDS, table_time
 from powerbench.reports.html.facts import numbers_in_words
 from powerbench.reports.html.shown import Content, Shown
 from powerbench.reports.html.tables import span_of
 from powerbench.reports.terminal import headline, machine_line, recording_headline
-from powerbench.units import counted, duration, enumerated, significant
+from powerbench.units import counted, enumerated, significant
 
 FEW_NAMES = 3
 NO_BREAK = "\N{NO-BREAK SPACE}"
@@ -174,7 +174,7 @@ def _with_words_under(figure: KeyFigure, runs: Sequence[Shown]) -> KeyFigure:
     if figure.name == "Latency" and latency is not None and latency.p5 is not None and latency.p95 is not None:
         under = f"P5 to P95: {significant(latency.p5)} to {significant(latency.p95)} ms"
     elif figure.name == "Throughput" and summary.wall_s_100_steps is not None:
-        under = f"100 steps in {duration(summary.wall_s_100_steps)}"
+        under = f"100 steps in {table_time(summary.wall_s_100_steps)}"
     elif figure.name == "Energy" and energy is not None and energy.j_per_step is not None:
         under = f"{significant(energy.j_per_step)} J a step"
     elif figure.name == "Power" and energy is not None and energy.idle_w is not None:
