@@ -211,6 +211,19 @@ def test_each_run_without_joules_says_why_where_another_has_them() -> None:
     assert "There is no figure" not in page.text
 
 
+def test_a_run_that_never_ran_has_no_joules_for_that_reason() -> None:
+    """And not since nobody asked for a meter: what it would have been metered with is not known."""
+    page = page_of(
+        a_run(watts=30),
+        a_run(64, step_ms=None, status="oom", settings={"power": "none"}),
+        a_run(128, step_ms=None, status="interrupted", reason=NOT_BEGUN),
+    )
+
+    told = page.text.partition("covers")[2].partition("Notes")[0].replace("\xa0", " ")
+    assert "run 2 training 64 \xd7 128 out of memory run 3 training 128 \xd7 128 not begun" in told
+    assert "no meter was" not in page.text
+
+
 def test_notes_are_said_once_with_their_runs() -> None:
     page = page_of(
         a_run(16, notes=["All of us.", "Swap grew by 3 MB."]),

@@ -69,7 +69,7 @@ def _content(content: Content, most_traces: int) -> dict[str, Any]:
     rows = _rows(with_steps[:most_traces])
     points = _points(with_steps[:most_traces])
     energy = [tables.energy_row(shown) for shown in runs]
-    reasons = {row.reason for row in energy}
+    reasons = {row.reason for row in energy if not row.shown.has_nothing_measured}
     return {
         "version": powerbench.__version__,
         "title": words.title(content),

@@ -56,6 +56,11 @@ class Shown:
         return "not begun" if is_not_begun(self.entry) else IN_WORDS[self.summary.status]
 
     @property
+    def has_nothing_measured(self) -> bool:
+        """Whether it ended before a step was measured: then that is why it has no joules, whatever was metered."""
+        return self.record.cell is not None and self.summary.latency_ms is None and self.summary.status != "complete"
+
+    @property
     def why(self) -> str | None:
         """How and why it did not complete; None where it did."""
         if self.summary.status == "complete":

@@ -118,6 +118,8 @@ def steadiness(slowdown: Slowdown) -> str:
 def energy_row(shown: Shown) -> EnergyRow:
     """A run in the table of joules."""
     energy = shown.summary.energy
+    if shown.has_nothing_measured:
+        return EnergyRow(shown, shown.ending)
     if energy is None:
         return EnergyRow(shown, shown.summary.energy_reason or "no meter was recorded with this run")
     interval = energy.j_per_step_sampling_ci95
