@@ -247,6 +247,27 @@ def test_what_differs_between_the_runs_is_told_apart_from_what_does_not() -> Non
     assert "training 16 \xd7 128, torch 2.12.1" in page.text.replace("\xa0", " ")
 
 
+def test_settings_are_told_as_they_were_given_and_only_of_runs_that_have_them() -> None:
+    """What was not set is not called unrecorded; a recording of power has no settings."""
+    timed = {"min_seconds": 10.0, "idle_seconds": 0.0, "max_seconds": 6.0}
+    recording = Run(Path("runs/power"), a_record(cell=None), [StepTrace()])
+
+    page = page_of(a_run(settings=timed), a_run(settings=timed | {"max_seconds": None}), recording)
+
+    told = page.text.partition("Settings that differ")[2].partition("Machine and software")[0]
+    assert "time limit, s 6 1 not set 2 The same in all runs of steps:" in told
+    assert "least time, s 10 " in told
+    assert "rest before the steps, s 0 " in told
+    assert "not recorded" not in told
+
+
+def test_a_fact_of_thousands_of_letters_is_cut() -> None:
+    page = page_of(a_run(facts={"variables": {"NVIDIA_REQUIRE_CUDA": "cuda>=12 " * 1000}}))
+
+    assert "variable NVIDIA_REQUIRE_CUDA cuda>=12" in page.text
+    assert "\u2026 (and 8,840 more letters)" in page.text
+
+
 def test_a_slowdown_is_said_at_the_top_and_beside_its_trace() -> None:
     slow = a_run()
     trace = steps_lasting(*[20 + at % 3 for at in range(100)], *[30 + at % 3 for at in range(100)])

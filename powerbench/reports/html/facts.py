@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from powerbench.records import RunRecord
-from powerbench.units import byte_size, significant
+from powerbench.units import byte_size
 
 FEW_VALUES = 8
 # They move from one minute to the next, so that a difference in them is no finding.
@@ -34,6 +34,8 @@ LABELS = {
     "anchor_error_ns": "clocks apart at the end, ns",
 }
 _UNSAID = ("power_from", "device")
+# A longer value, such as what a container requires of its driver, would push all that follows out of sight.
+LONGEST = 160
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Facts:
 
 
 def settings_of(record: RunRecord) -> dict[str, Any]:
-    """The settings of the cell; those of None were left to torch, or are no limit, and are not told."""
+    """The settings of the cell, none for a recording of power. Those of None were left to torch, or are no limit."""
     if record.cell is None:
         return {}
     told = msgspec.to_builtins(record.cell)
@@ -77,13 +79,16 @@ def surroundings_of(record: RunRecord) -> dict[str, Any]:
     return {key: value for key, value in told.items() if value is not None and value != {} and value != ""}
 
 
-def compare(facts: Sequence[Mapping[str, Any]]) -> Facts:
-    """What is the same in all of them and what differs; run number 1 is the first."""
+def compare(facts: Sequence[Mapping[str, Any]], *, missing: str) -> Facts:
+    """What is the same in all of them and what differs; run number 1 is the first.
+
+    `missing` is what is said of a fact that one has not and another has. What has no facts at all is left out.
+    """
     keys = dict.fromkeys(key for its in facts for key in its)
     same: list[tuple[str, str]] = []
     differences: list[Difference] = []
     for key in keys:
-        values = _by_value(key, facts)
+        values = _by_value(key, facts, missing)
         if len(values) == 1:
             same.append((label(key), next(iter(values))))
         else:
@@ -91,10 +96,11 @@ def compare(facts: Sequence[Mapping[str, Any]]) -> Facts:
     return Facts(same, sorted(differences, key=lambda it: it.restless))
 
 
-def _by_value(key: str, facts: Iterable[Mapping[str, Any]]) -> dict[str, list[int]]:
+def _by_value(key: str, facts: Iterable[Mapping[str, Any]], missing: str) -> dict[str, list[int]]:
     values: dict[str, list[int]] = {}
     for number, its in enumerate(facts, start=1):
-        values.setdefault(in_words(key, its[key]) if key in its else "not recorded", []).append(number)
+        if its:
+            values.setdefault(in_words(key, its[key]) if key in its else missing, []).append(number)
     return values
 
 
@@ -111,7 +117,7 @@ def _difference(key: str, values: Mapping[str, list[int]], given: Sequence[Any])
 
 def label(key: str) -> str:
     """A fact's name as a reader would say it."""
-    return LABELS.get(key, key.replace("_", " "))
+    return key if key.startswith("variable ") else LABELS.get(key, key.replace("_", " "))
 
 
 def in_words(key: str, value: Any) -> str:
@@ -121,10 +127,12 @@ def in_words(key: str, value: Any) -> str:
     if key.endswith("_bytes") and isinstance(value, int | float):
         return byte_size(value)
     if isinstance(value, float):
-        return significant(value) if 1e-3 <= abs(value) < 1e6 else f"{value:g}"
+        return f"{value:,.6g}" if 1e-3 <= abs(value) < 1e6 else f"{value:g}"
     if isinstance(value, int):
         return f"{value:,}"
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    rest = len(text) - LONGEST
+    return text if rest <= 0 else f"{text[:LONGEST]}\N{HORIZONTAL ELLIPSIS} (and {rest:,} more letters)"
 
 
 def numbers_in_words(numbers: Sequence[int]) -> str:
