@@ -146,5 +146,5 @@ COLUMNS: dict[str, Column] = {
     "energy_scope": _of_energy("scope", str),
     "energy_estimated": Column(bool, lambda entry: entry.estimated if entry.summary.energy else None),
     "energy_reason": _of_summary("energy_reason", str),
-    "notes": Column(str, lambda entry: "\n".join(entry.summary.notes) or None),
+    "notes": Column(str, lambda entry: " | ".join(entry.summary.notes) or None),
 }

@@ -58,6 +58,15 @@ def test_text_with_commas_quotes_and_ends_of_lines_comes_back() -> None:
     assert [row["status"] for row in rows] == ["oom", "complete"]
 
 
+def test_several_notes_stay_in_one_line() -> None:
+    """Each run is a line also to programs that know nothing of quotes."""
+    noted = [a_run(notes=["It rained.", "The sun shone."])]
+
+    assert from_csv(noted)[0]["notes"] == "It rained. | The sun shone."
+    assert len(as_csv(noted).splitlines()) == 2
+    assert from_parquet(noted)["notes"].to_pylist() == ["It rained. | The sun shone."]
+
+
 def test_csv_and_parquet_have_the_same_columns_whose_types_do_not_hang_on_the_rows() -> None:
     measured, gone = from_parquet([MEASURED]), from_parquet([GONE])
 
