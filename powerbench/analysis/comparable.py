@@ -174,7 +174,7 @@ def in_words(cell: Cell) -> str:
     """`bert-tiny, inference, batch 2 x sequence 16`."""
     if cell.model == "sleep":
         return f"sleep, {cell.sleep_ms:g} ms a step"
-    return f"{cell.model}, {cell.mode}, batch {cell.batch_size} x sequence {cell.sequence_length}"
+    return f"{cell.model}, {cell.mode}, batch {cell.batch_size:,} x sequence {cell.sequence_length:,}"
 
 
 def _written(value: object) -> str:

@@ -35,7 +35,7 @@ class Names:
         from powerbench.settings import value_of
 
         device = "" if cell.device == "auto" else f"{cell.device} "
-        parts = [f"{device}{cell.model} {cell.mode}", f"batch {cell.batch_size:,} x sequence {cell.sequence_length}"]
+        parts = [f"{device}{cell.model} {cell.mode}", f"batch {cell.batch_size:,} x sequence {cell.sequence_length:,}"]
         parts += [f"{key.replace('_', ' ')} {_told(value_of(cell, key))}" for key in self._varying]
         parts += [f"repeat {repeat}"] if self._has_repeats else []
         parts += [f"in {'A' if interpreter is None else 'B'}"] if self._has_two_interpreters else []

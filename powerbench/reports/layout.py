@@ -24,7 +24,7 @@ def cell_in_words(section: Section, row: Row, sections: Sequence[Section]) -> st
     """`training batch 16 x sequence 128`, with the model where there are several."""
     model = [section.model] if len({it.model for it in sections}) > 1 else []
     mode = [section.mode] if section.mode else []
-    return " ".join([*model, *mode, f"batch {row.batch_size} x sequence {row.sequence_length}"])
+    return " ".join([*model, *mode, f"batch {row.batch_size:,} x sequence {row.sequence_length:,}"])
 
 
 def listed(title: str, lines: Sequence[str], width: int) -> Iterable[str]:

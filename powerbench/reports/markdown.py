@@ -105,7 +105,7 @@ def table(section: Section, labels: dict[Column, str], field: Callable[[Group], 
     """A table in columns of one width each, so that it reads as text too."""
     head = ["Batch size", "Sequence length", *(escaped(labels[column]) for column in section.columns)]
     body = [
-        [str(row.batch_size), str(row.sequence_length)]
+        [f"{row.batch_size:,}", f"{row.sequence_length:,}"]
         + [field(found) if (found := section.groups.get((row, column))) else "" for column in section.columns]
         for row in section.rows
     ]
@@ -161,7 +161,7 @@ def _suspects(sections: Sequence[Section], labels: dict[Column, str]) -> Iterabl
 
 def _cell(section: Section, row: tuple[int, int]) -> str:
     sequence, batch = row
-    return f"{escaped(section.model)} {section.mode}, batch {batch} x sequence {sequence}".replace(" ,", ",")
+    return f"{escaped(section.model)} {section.mode}, batch {batch:,} x sequence {sequence:,}".replace(" ,", ",")
 
 
 def _list(title: str, lines: Iterable[str]) -> Iterable[str]:

@@ -111,10 +111,13 @@ def _rows(section: Section, labels: dict[Column, str], keys: dict[str, str]) -> 
     body = []
     for row, column in places:
         group = section.groups[row, column]
-        fields = [str(row.batch_size), str(row.sequence_length), *([keys[labels[column]]] if several else [])]
+        fields = [f"{row.batch_size:,}", f"{row.sequence_length:,}", *([keys[labels[column]]] if several else [])]
         figures = [FIGURES[name](group) for name in shown]
         body.append((fields, figures if group.usable else [word_for(group)]))
-    widths = widths_of([head, *([*fields, *figures] for fields, figures in body if len(figures) == len(shown))])
+    none = [""] * len(shown)
+    widths = widths_of(
+        [head, *([*fields, *(figures if len(figures) == len(shown) else none)] for fields, figures in body)]
+    )
     yield aligned(head, widths)
     for fields, figures in body:
         yield (

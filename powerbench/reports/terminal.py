@@ -84,7 +84,7 @@ def headline(record: RunRecord) -> str:
     cell = record.the_cell
     if cell.model == "sleep":
         return f"sleep, {significant(cell.sleep_ms)} ms a step (the control)"
-    usual = f"{cell.model}, {cell.mode}, batch {cell.batch_size} x sequence {cell.sequence_length}, {cell.dtype}"
+    usual = f"{cell.model}, {cell.mode}, batch {cell.batch_size:,} x sequence {cell.sequence_length:,}, {cell.dtype}"
     return ", ".join([usual, *unusual(cell)])
 
 

@@ -174,6 +174,17 @@ def test_a_long_reason_is_cut_in_a_table() -> None:
     assert len(told) < 300
 
 
+def test_thousands_are_marked() -> None:
+    lines = shown([a_run(), a_run(10_000_000, 4096, step_ms=None, status="oom")])
+
+    assert lines[4:7] == [
+        "       batch    seq  100 steps  ms/step  samples/s",
+        "          16    128     2m 29s    1,490       10.7",
+        "  10,000,000  4,096  out of memory",
+    ]
+    assert "  - training batch 10,000,000 x sequence 4,096: out of memory: no step was" in lines
+
+
 def test_what_must_not_be_compared_is_said() -> None:
     runs = [a_run(), a_run(settings={"dropout": True}), a_run(facts={"torch": "2.6.0"})]
 

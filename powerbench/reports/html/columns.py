@@ -60,7 +60,7 @@ def _suspects(sections: Sequence[Section], labels: dict[Column, str]) -> Iterabl
 
 
 def _shape(row: Row) -> str:
-    return f"{row.batch_size} \N{MULTIPLICATION SIGN} {row.sequence_length}"
+    return f"{row.batch_size:,} \N{MULTIPLICATION SIGN} {row.sequence_length:,}"
 
 
 def _rows(section: Section) -> list[tuple[str, list[str | None]]]:

@@ -190,6 +190,6 @@ def _parts_of(entry: Entry, record: RunRecord, telling: Iterable[_Part], *, name
         return ["power alone" if record.command is None else f"power of {shlex.join(record.command)}"]
     if cell.model == "sleep":
         return [f"sleep, {cell.sleep_ms:g} ms"]
-    shape = f"{cell.batch_size}{TIMES}{cell.sequence_length}"
+    shape = f"{cell.batch_size:,}{TIMES}{cell.sequence_length:,}"
     told = [part(entry, cell) for part in telling]
     return [text for text in (f"{cell.mode} {shape}", cell.model if name_model else None, *told) if text]
