@@ -59,7 +59,7 @@ def _machines_as_columns(entries: Sequence[Entry], width: int) -> Iterable[str]:
 
 def _folded(section: Section, labels: dict[Column, str], width: int) -> Iterable[str]:
     """The table in as few blocks as the width allows, of about one width each, each with the cells before it."""
-    cells = [["batch", "seq"], *([f"{row.batch_size:,}", f"{row.sequence_length:,}"] for row in section.rows)]
+    cells = [section.names, *(section.fields(row) for row in section.rows)]
     widths = widths_of(cells)
     begin = _Block([aligned(line, widths) for line in cells])
     columns = [

@@ -98,7 +98,7 @@ def gaps_in(sections: Iterable[Section]) -> list[Gap]:
     """Every run of steps that did not come to its end, by cell, unless its word says it all."""
     gaps = []
     for section in sections:
-        for (row, column), group in sorted(section.groups.items(), key=lambda it: it[0][0]):
+        for (row, column), group in sorted(section.groups.items(), key=lambda it: section.rows.index(it[0][0])):
             usable = group.usable
             ended = [
                 it.summary

@@ -33,10 +33,15 @@ class Column(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A cell of a section, in the order of the published tables."""
+    """A cell of a section, in the order of the published tables.
+
+    `steps` are those asked for, where it was measured in one column with several numbers of them: that is no repeat.
+    None where it was not.
+    """
 
     sequence_length: int
     batch_size: int
+    steps: int | None = None
 
 
 def _of_model(name: str) -> Callable[[Entry], Any]:
@@ -146,11 +151,21 @@ class Section:
     rows: list[Row]
     groups: dict[tuple[Row, Column], Group]
 
+    @property
+    def names(self) -> list[str]:
+        """What the fields of a row are: `batch`, `seq`, and `steps` where some rows are told apart by them."""
+        return ["batch", "seq", *(["steps"] if any(row.steps is not None for row in self.rows) else [])]
+
+    def fields(self, row: Row) -> list[str]:
+        """The row in as many fields."""
+        steps = "" if row.steps is None else f"{row.steps:,}"
+        return [f"{row.batch_size:,}", f"{row.sequence_length:,}", steps][: len(self.names)]
+
     def with_figure(self, figure: Figure) -> Section:
         """The rows and columns in which there is such a figure."""
         known = {place: group for place, group in self.groups.items() if group.median(figure) is not None}
         columns = [column for column in self.columns if any(it == column for _, it in known)]
-        return Section(self.model, self.mode, columns, sorted({row for row, _ in known}), known)
+        return Section(self.model, self.mode, columns, _in_order(known), known)
 
 
 def wall_100(entry: Entry) -> float | None:
@@ -211,12 +226,27 @@ def _title(entry: Entry) -> tuple[str, str]:
 def _section(model: str, mode: str, entries: Sequence[Entry]) -> Section:
     groups: dict[tuple[Row, Column], Group] = {}
     of_entry = _columns(entries)
-    for entry, column in zip(entries, of_entry, strict=True):
-        assert entry.cell is not None
-        row = Row(entry.cell.sequence_length, entry.cell.batch_size)
+    for entry, row, column in zip(entries, _rows(entries, of_entry), of_entry, strict=True):
         groups.setdefault((row, column), Group()).entries.append(entry)
     columns = list(dict.fromkeys(of_entry))
-    return Section(model, mode, columns, sorted({row for row, _ in groups}), groups)
+    return Section(model, mode, columns, _in_order(groups), groups)
+
+
+def _in_order(places: Iterable[tuple[Row, Column]]) -> list[Row]:
+    return sorted({row for row, _ in places}, key=lambda row: (row.sequence_length, row.batch_size, row.steps or 0))
+
+
+def _rows(entries: Sequence[Entry], columns: Sequence[Column]) -> list[Row]:
+    """The row of each run."""
+    cells = [entry.cell for entry in entries if entry.cell is not None]
+    plain = [Row(cell.sequence_length, cell.batch_size) for cell in cells]
+    steps: dict[tuple[Row, Column], set[int]] = {}
+    for row, column, cell in zip(plain, columns, cells, strict=True):
+        steps.setdefault((row, column), set()).add(cell.steps)
+    with_several = {row for (row, _), its in steps.items() if len(its) > 1}
+    return [
+        row._replace(steps=cell.steps) if row in with_several else row for row, cell in zip(plain, cells, strict=True)
+    ]
 
 
 def _columns(entries: Sequence[Entry]) -> list[Column]:

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 
 from powerbench.reports.grid import Row, Section
+from powerbench.units import counted
 
 GAP = "  "
 
@@ -24,7 +25,13 @@ def cell_in_words(section: Section, row: Row, sections: Sequence[Section]) -> st
     """`training batch 16 x sequence 128`, with the model where there are several."""
     model = [section.model] if len({it.model for it in sections}) > 1 else []
     mode = [section.mode] if section.mode else []
-    return " ".join([*model, *mode, f"batch {row.batch_size:,} x sequence {row.sequence_length:,}"])
+    return " ".join([*model, *mode, in_words(row)])
+
+
+def in_words(row: Row) -> str:
+    """`batch 16 x sequence 128`, and the steps where it is told from another row by them."""
+    steps = "" if row.steps is None else f", {counted(row.steps, 'step')}"
+    return f"batch {row.batch_size:,} x sequence {row.sequence_length:,}{steps}"
 
 
 def listed(title: str, lines: Sequence[str], width: int) -> Iterable[str]:

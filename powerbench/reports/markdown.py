@@ -24,6 +24,7 @@ from powerbench.reports.grid import (
     Column,
     Figure,
     Group,
+    Row,
     Section,
     j_per_sample,
     j_per_step,
@@ -33,10 +34,12 @@ from powerbench.reports.grid import (
     wall_100,
 )
 from powerbench.reports.labels import described, labels_of, not_alike
+from powerbench.reports.layout import in_words
 from powerbench.reports.published import published
 from powerbench.rundir.load import Run
 from powerbench.units import duration, significant
 
+NAMES = {"batch": "Batch size", "seq": "Sequence length", "steps": "Steps"}
 ENERGIES: dict[str, Figure] = {
     "J/step": j_per_step,
     "J/sample": j_per_sample,
@@ -103,9 +106,9 @@ def _tables(section: Section, labels: dict[Column, str]) -> Iterable[str]:
 
 def table(section: Section, labels: dict[Column, str], field: Callable[[Group], str]) -> Iterable[str]:
     """A table in columns of one width each, so that it reads as text too."""
-    head = ["Batch size", "Sequence length", *(escaped(labels[column]) for column in section.columns)]
+    head = [*(NAMES[name] for name in section.names), *(escaped(labels[column]) for column in section.columns)]
     body = [
-        [f"{row.batch_size:,}", f"{row.sequence_length:,}"]
+        section.fields(row)
         + [field(found) if (found := section.groups.get((row, column))) else "" for column in section.columns]
         for row in section.rows
     ]
@@ -159,9 +162,8 @@ def _suspects(sections: Sequence[Section], labels: dict[Column, str]) -> Iterabl
     )
 
 
-def _cell(section: Section, row: tuple[int, int]) -> str:
-    sequence, batch = row
-    return f"{escaped(section.model)} {section.mode}, batch {batch:,} x sequence {sequence:,}".replace(" ,", ",")
+def _cell(section: Section, row: Row) -> str:
+    return f"{escaped(section.model)} {section.mode}, {in_words(row)}".replace(" ,", ",")
 
 
 def _list(title: str, lines: Iterable[str]) -> Iterable[str]:

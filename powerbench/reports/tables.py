@@ -107,11 +107,11 @@ def _rows(section: Section, labels: dict[Column, str], keys: dict[str, str]) -> 
     places = [(row, column) for row in section.rows for column in section.columns if (row, column) in section.groups]
     shown = [name for name in FIGURES if any(FIGURES[name](section.groups[place]) for place in places)]
     several = bool(keys)
-    head = ["batch", "seq", *(["on"] if several else []), *shown]
+    head = [*section.names, *(["on"] if several else []), *shown]
     body = []
     for row, column in places:
         group = section.groups[row, column]
-        fields = [f"{row.batch_size:,}", f"{row.sequence_length:,}", *([keys[labels[column]]] if several else [])]
+        fields = [*section.fields(row), *([keys[labels[column]]] if several else [])]
         figures = [FIGURES[name](group) for name in shown]
         body.append((fields, figures if group.usable else [word_for(group)]))
     none = [""] * len(shown)

@@ -455,6 +455,13 @@ def test_a_run_that_ended_early_says_so_side_by_side() -> None:
     assert "16 \xd7 128 2m 29s ~3.00s (out of time)" in told
 
 
+def test_cells_that_differ_in_their_steps_stand_side_by_side_in_rows_of_their_own() -> None:
+    page = page_of(a_run(), a_run(steps=1000, step_ms=1500), a_run(step_ms=119, facts={"host": "beta"}))
+
+    told = page.text.partition("Side by side The time")[2]
+    assert "16 \xd7 128, 100 steps 2m 29s 12s 16 \xd7 128, 1,000 steps 2m 30s not measured" in told
+
+
 def test_a_time_is_written_in_one_way_on_the_whole_page() -> None:
     page = page_of(a_run(step_ms=123_640), *published_runs())
 

@@ -116,3 +116,14 @@ def test_runs_without_anything_are_shown_too() -> None:
     run = Run(a_run().path, a_run().record, [StepTrace()])
 
     assert "| 16         | 128             | complete               |" in as_markdown([run])
+
+
+def test_a_cell_with_several_numbers_of_steps_has_a_row_for_each() -> None:
+    lines = as_markdown([a_run(), a_run(steps=1000, status="timeout", reason="too long")]).splitlines()
+
+    assert "| Batch size | Sequence length | Steps | Abacus 3000 CPU (24GB) |" in lines
+    assert "| 16         | 128             | 100   | 2m 29s                 |" in lines
+    assert "| 16         | 128             | 1,000 | 2m 29s (out of time)   |" in lines
+    assert "- Abacus 3000 CPU (24GB), bert-base-cased training, batch 16 x sequence 128, 1,000 steps: out" in "\n".join(
+        lines
+    )

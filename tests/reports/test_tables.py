@@ -99,9 +99,26 @@ def test_a_repeat_that_failed_is_told_and_does_not_count() -> None:
 
 
 def test_a_run_that_ended_early_does_not_stand_beside_complete_ones() -> None:
-    runs = [a_run(step_ms=20), a_run(step_ms=90, steps=3, status="interrupted", reason="Ctrl-C")]
+    ended = a_run(step_ms=90, steps=3, status="interrupted", reason="Ctrl-C", settings={"steps": 100})
+    runs = [a_run(step_ms=20), ended]
 
     assert "     16  128      2.00s     20.0        800" in shown(runs)
+
+
+def test_a_cell_with_another_number_of_steps_is_no_repeat() -> None:
+    """Else one that ran out of time would hide behind a shorter one that is complete."""
+    ended = a_run(16, 128, 30, steps=400, status="timeout", reason="too long", settings={"steps": 1000})
+
+    lines = shown([a_run(16, 128, 20), ended, a_run(64, 128, 40)])
+
+    assert lines[3:8] == [
+        "training",
+        "  batch  seq  steps  100 steps  ms/step  samples/s",
+        "     16  128    100      2.00s     20.0        800",
+        "     16  128  1,000     3.00s*     30.0        533",
+        "     64  128             4.00s     40.0      1,600",
+    ]
+    assert "  - training batch 16 x sequence 128, 1,000 steps: out of time: too long" in lines
 
 
 def test_machines_and_settings_have_letters() -> None:

@@ -10,6 +10,7 @@ from powerbench.reports.figures import published_notes, time_in_words
 from powerbench.reports.grid import Column, Row, Section, sections_of
 from powerbench.reports.labels import described, labels_of, not_alike
 from powerbench.reports.published import published
+from powerbench.units import counted
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ def _suspects(sections: Sequence[Section], labels: dict[Column, str]) -> Iterabl
 
 
 def _shape(row: Row) -> str:
-    return f"{row.batch_size:,} \N{MULTIPLICATION SIGN} {row.sequence_length:,}"
+    steps = "" if row.steps is None else f", {counted(row.steps, 'step')}"
+    return f"{row.batch_size:,} \N{MULTIPLICATION SIGN} {row.sequence_length:,}{steps}"
 
 
 def _rows(section: Section) -> list[tuple[str, list[str | None]]]:
