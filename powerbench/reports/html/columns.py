@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from powerbench.reports.entries import Entry, machine_names
 from powerbench.reports.figures import published_notes, time_in_words
 from powerbench.reports.grid import Column, Row, Section, sections_of
+from powerbench.reports.html.shown import TIMES
 from powerbench.reports.labels import described, labels_of, not_alike
 from powerbench.reports.published import published
 from powerbench.units import counted
@@ -62,7 +63,7 @@ def _suspects(sections: Sequence[Section], labels: dict[Column, str]) -> Iterabl
 
 def _shape(row: Row) -> str:
     steps = "" if row.steps is None else f", {counted(row.steps, 'step')}"
-    return f"{row.batch_size:,} \N{MULTIPLICATION SIGN} {row.sequence_length:,}{steps}"
+    return f"{row.batch_size:,}{TIMES}{row.sequence_length:,}{steps}"
 
 
 def _rows(section: Section) -> list[tuple[str, list[str | None]]]:
