@@ -249,16 +249,18 @@ def test_what_differs_between_the_runs_is_told_apart_from_what_does_not() -> Non
 
 def test_settings_are_told_as_they_were_given_and_only_of_runs_that_have_them() -> None:
     """What was not set is not called unrecorded; a recording of power has no settings."""
-    timed = {"min_seconds": 10.0, "idle_seconds": 0.0, "max_seconds": 6.0}
-    recording = Run(Path("runs/power"), a_record(cell=None), [StepTrace()])
+    timed = {"sync_every": 0, "min_seconds": 10.0, "idle_seconds": 0.0, "max_seconds": 6.0}
+    facts = {"processor": "Abacus 3000", "host": "alpha"}
+    recording = Run(Path("runs/power"), a_record(cell=None, device=None, environment=facts), [StepTrace()])
 
     page = page_of(a_run(settings=timed), a_run(settings=timed | {"max_seconds": None}), recording)
 
     told = page.text.partition("Settings that differ")[2].partition("Machine and software")[0]
-    assert "time limit, s 6 1 not set 2 The same in all runs of steps:" in told
+    assert "time limit, s 6 1 not set 2 The same in all runs that have it:" in told
     assert "least time, s 10 " in told
+    assert "steps from wait to wait all of them" in told
     assert "rest before the steps, s 0 " in told
-    assert "not recorded" not in told
+    assert "not recorded" not in page.text
 
 
 def test_a_fact_of_thousands_of_letters_is_cut() -> None:

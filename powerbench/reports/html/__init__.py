@@ -90,12 +90,21 @@ def _content(content: Content, most_traces: int) -> dict[str, Any]:
         "notes": words.notes(runs),
         "latencies": latency_chart(rows) if len(rows) > 1 else None,
         "joules": joules_chart(points) if len(points) > 1 else None,
-        "settings": facts.compare([facts.settings_of(shown.record) for shown in runs], missing="not set"),
-        "surroundings": facts.compare([facts.surroundings_of(shown.record) for shown in runs], missing="not recorded"),
+        "settings": facts.compare(
+            [facts.settings_of(shown.record) for shown in runs], missing=_of_steps(runs, "not set")
+        ),
+        "surroundings": facts.compare(
+            [facts.surroundings_of(shown.record) for shown in runs], missing=_of_steps(runs, "not recorded")
+        ),
         "meters": tables.meters(runs),
         "timers": words.timers(runs),
         "memory": words.memory_words(runs),
     }
+
+
+def _of_steps(runs: Sequence[Shown], word: str) -> list[str | None]:
+    """The word for each run of steps, and None for recordings of power, which have no model and no settings."""
+    return [None if shown.record.cell is None else word for shown in runs]
 
 
 def _rows(runs: Sequence[Shown]) -> list[Row]:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from powerbench.records import RunRecord
-from powerbench.units import byte_size
+from powerbench.units import byte_size, significant
 
 FEW_VALUES = 8
 # They move from one minute to the next, so that a difference in them is no finding.
@@ -79,10 +79,10 @@ def surroundings_of(record: RunRecord) -> dict[str, Any]:
     return {key: value for key, value in told.items() if value is not None and value != {} and value != ""}
 
 
-def compare(facts: Sequence[Mapping[str, Any]], *, missing: str) -> Facts:
+def compare(facts: Sequence[Mapping[str, Any]], *, missing: Sequence[str | None]) -> Facts:
     """What is the same in all of them and what differs; run number 1 is the first.
 
-    `missing` is what is said of a fact that one has not and another has. What has no facts at all is left out.
+    `missing` is what is said of each run that lacks a fact which another has; None: nothing, since it can have none.
     """
     keys = dict.fromkeys(key for its in facts for key in its)
     same: list[tuple[str, str]] = []
@@ -96,11 +96,12 @@ def compare(facts: Sequence[Mapping[str, Any]], *, missing: str) -> Facts:
     return Facts(same, sorted(differences, key=lambda it: it.restless))
 
 
-def _by_value(key: str, facts: Iterable[Mapping[str, Any]], missing: str) -> dict[str, list[int]]:
+def _by_value(key: str, facts: Iterable[Mapping[str, Any]], missing: Iterable[str | None]) -> dict[str, list[int]]:
     values: dict[str, list[int]] = {}
-    for number, its in enumerate(facts, start=1):
-        if its:
-            values.setdefault(in_words(key, its[key]) if key in its else missing, []).append(number)
+    for number, (its, without) in enumerate(zip(facts, missing, strict=True), start=1):
+        told = in_words(key, its[key]) if key in its else without
+        if told is not None:
+            values.setdefault(told, []).append(number)
     return values
 
 
@@ -124,9 +125,13 @@ def in_words(key: str, value: Any) -> str:
     """A fact's value as text."""
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if key == "sync_every" and value == 0:
+        return "all of them"
     if key.endswith("_bytes") and isinstance(value, int | float):
         return byte_size(value)
     if isinstance(value, float):
+        if key in RESTLESS:
+            return significant(value)
         return f"{value:,.6g}" if 1e-3 <= abs(value) < 1e6 else f"{value:g}"
     if isinstance(value, int):
         return f"{value:,}"
