@@ -535,10 +535,11 @@ class TestTroubleWithRapl:
 
     def test_steps_that_are_over_between_two_readings_have_no_figure(self, folder: Path, runs: Path) -> None:
         with a_socket(folder / "sys") as machine:
-            quick = run(*BY_RAPL, "--min-seconds", "0", env=machine.variables, output=runs)
+            asked = ("run", *SLEEP, "--warmup", "5", "--steps", "2", "--idle", "0.5")
+            quick = run(*BY_RAPL, "--min-seconds", "0", env=machine.variables, output=runs, asked=asked)
 
         assert quick.done.status == 0
-        latency_is_whole(quick, seconds=0.1)
+        latency_is_whole(quick, seconds=0.01)
         assert quick.summary["energy"] is None
         few, how_long = quick.summary["energy_reason"].split("; ")
         assert few in (f"only {n} of the meter fell into the steps" for n in ("0 readings", "1 reading", "2 readings"))
