@@ -68,7 +68,7 @@ class Cell(Struct, frozen=True, kw_only=True):
     dropout: bool = True
     optimizer: Literal["adam"] = "adam"
     learning_rate: Positive = 1e-4
-    weights: Literal["random"] = "random"
+    weights: Literal["random", "pretrained"] = "random"
     batches: Count = 8
     seed: CountOrZero = 0
     accumulation: Count = 1
@@ -115,13 +115,16 @@ class DeviceRecord(Struct, frozen=True, kw_only=True):
 class WorkloadRecord(Struct, frozen=True, kw_only=True):
     """What a step was: samples, parameters, floating-point operations; None where unknown or without meaning.
 
-    `compile_s` is what torch.compile took before the warm-up, its first step included; None without it.
+    `compile_s` is what torch.compile took before the warm-up, its first step included; None without it. `architecture`
+    is the model's class in transformers, `revision` the commit of a model that came from the hub.
     """
 
     samples_per_step: int | None
     parameters: int | None = None
     flop_per_step: float | None = None
     compile_s: float | None = None
+    architecture: str | None = None
+    revision: str | None = None
 
 
 class RailRecord(Struct, frozen=True, kw_only=True):

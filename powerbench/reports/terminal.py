@@ -56,6 +56,8 @@ def headline(record: RunRecord) -> str:
 
 def unusual(cell: Cell) -> Iterable[str]:
     """The settings that change what a step costs and are not the default, in words."""
+    if cell.weights != "random":
+        yield f"{cell.weights} weights"
     if cell.attention != "sdpa":
         yield f"{cell.attention} attention"
     if cell.compile:
@@ -99,8 +101,7 @@ def figures(summary: Summary, run: Run) -> Iterable[tuple[str, str]]:
     if record.workload is not None and record.workload.compile_s is not None:
         yield "Compiling", f"{duration(record.workload.compile_s)}, before the warm-up"
     if summary.samples_per_s is not None and record.the_cell.model != "sleep":
-        flops = "" if summary.tflop_per_s is None else f", {significant(summary.tflop_per_s)} TFLOP/s"
-        yield "Throughput", f"{significant(summary.samples_per_s)} samples/s{flops}"
+        yield "Throughput", f"{significant(summary.samples_per_s)} samples/s, {_operations(summary)}"
     if summary.peak_memory_bytes is not None:
         yield "Peak memory", f"{byte_size(summary.peak_memory_bytes)} ({record.peak_memory_of})"
     if summary.energy is None:
@@ -172,6 +173,12 @@ def notes(notes: Sequence[str]) -> Iterable[str]:
 def _wall(steps: int, wall_s: float, wall_s_100_steps: float | None) -> str:
     text = f"{duration(wall_s)} for {counted(steps, 'step')}"
     return text if steps == 100 or wall_s_100_steps is None else f"{text} ({duration(wall_s_100_steps)} for 100)"
+
+
+def _operations(summary: Summary) -> str:
+    if summary.tflop_per_s is None:
+        return "TFLOP/s unknown"
+    return f"{significant(summary.tflop_per_s)} TFLOP/s"
 
 
 def _energy(energy: Energy) -> str:

@@ -34,5 +34,5 @@ WORKLOADS: dict[str, Workload] = {"bert": Bert(), "sleep": Sleep()}
 
 
 def workload_of(model: str) -> Workload:
-    """The workload that runs `model`: the control by its name, else a BERT."""
+    """The workload that runs `model`: the control by its name, else a classifier."""
     return WORKLOADS["sleep" if model == "sleep" else "bert"]

@@ -1,73 +1,34 @@
-"""BERT for sequence classification, training or inference, on random tokens: the step that the tool is about."""
+"""Sequence classification by BERT or a model like it, training or inference: the step that the tool is about."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from powerbench.errors import UsageError
 from powerbench.records import Cell, WorkloadRecord
+from powerbench.workloads.models import LABELS, check_model, flop_per_sample, load_config, load_model, revision_of
 
 if TYPE_CHECKING:
     import torch
-    from transformers import BertForSequenceClassification
+    from transformers import PreTrainedModel
 
     from powerbench.devices import Device
     from powerbench.workloads import Step
 
     Batches = Callable[[int], dict[str, torch.Tensor]]
 
-LABELS = 2
-MAX_POSITIONS = 512
-CASED_VOCABULARY = 28996
-UNCASED_VOCABULARY = 30522
-
-
-class Size(NamedTuple):
-    """A published BERT: the feed-forward layer is four times as wide as `hidden`, a head is 64 wide."""
-
-    layers: int
-    hidden: int
-    vocabulary: int
-
-    @property
-    def heads(self) -> int:
-        """Attention heads."""
-        return self.hidden // 64
-
-
-# Devlin et al. 2018 (arXiv 1810.04805) and, for the small ones, Turc et al. 2019 (arXiv 1908.08962).
-SIZES = {
-    "bert-base-cased": Size(12, 768, CASED_VOCABULARY),
-    "bert-base-uncased": Size(12, 768, UNCASED_VOCABULARY),
-    "bert-large-cased": Size(24, 1024, CASED_VOCABULARY),
-    "bert-large-uncased": Size(24, 1024, UNCASED_VOCABULARY),
-    "bert-tiny": Size(2, 128, UNCASED_VOCABULARY),
-    "bert-mini": Size(4, 256, UNCASED_VOCABULARY),
-    "bert-small": Size(4, 512, UNCASED_VOCABULARY),
-    "bert-medium": Size(8, 512, UNCASED_VOCABULARY),
-}
-
 
 class Bert:
-    """BERT with a classifier of two labels, weights random: neither speed nor energy depends on their values."""
+    """A model with a classifier; weights are random by default: neither speed nor energy depends on their values."""
 
     only_device: str | None = None
 
     def check(self, cell: Cell) -> None:
-        """A size we know, a sequence that fits it, and nothing accumulated where there is no gradient."""
-        if cell.model not in SIZES:
-            close = get_close_matches(cell.model, [*SIZES, "sleep"], n=1)
-            hint = f"did you mean {close[0]}?" if close else f"choose one of {', '.join([*SIZES, 'sleep'])}."
-            raise UsageError(f"There is no built-in model called {cell.model!r}; {hint}")
-        if cell.sequence_length > MAX_POSITIONS:
-            raise UsageError(
-                f"sequence_length is {cell.sequence_length}, but {cell.model} has only {MAX_POSITIONS} positions; "
-                f"choose at most {MAX_POSITIONS} with --sequence-length."
-            )
+        """A model that there can be, a sequence that fits it, and nothing accumulated where there is no gradient."""
+        check_model(cell)
         if cell.mode == "inference" and cell.accumulation > 1:
             raise UsageError("accumulation is for training; leave it at 1, and choose --batch-size, for inference.")
 
@@ -81,16 +42,21 @@ class Bert:
         import torch
 
         torch.manual_seed(cell.seed)
-        model = build_model(cell).to(device.torch_device())
+        config = load_config(cell, labels=LABELS)
+        model = load_model(cell, config).to(device.torch_device())
         model.train(cell.mode == "training" and cell.dropout)
         make = training_step if cell.mode == "training" else inference_step
-        step = make(cell, torch.compile(model) if cell.compile else model, make_batches(cell, device), device)
+        batches = make_batches(cell, device, vocabulary=config.vocab_size)
+        step = make(cell, torch.compile(model) if cell.compile else model, batches, device)
         samples = cell.batch_size * cell.accumulation
+        flop = flop_per_sample(config, cell)
         record = WorkloadRecord(
             samples_per_step=samples,
             parameters=sum(parameter.numel() for parameter in model.parameters()),
-            flop_per_step=flop_per_sample(SIZES[cell.model], cell) * samples,
+            flop_per_step=None if flop is None else flop * samples,
             compile_s=compile_now(step, device) if cell.compile else None,
+            architecture=type(model).__name__,
+            revision=revision_of(cell),
         )
         return step, record
 
@@ -103,37 +69,16 @@ def compile_now(step: Step, device: Device) -> float:
     return time.monotonic() - begun_s
 
 
-def build_model(cell: Cell) -> BertForSequenceClassification:
-    """A BERT of the cell's size with fresh random weights, in float32, on the cpu."""
-    from transformers import BertConfig, BertForSequenceClassification
-
-    size = SIZES[cell.model]
-    config = BertConfig(
-        vocab_size=size.vocabulary,
-        hidden_size=size.hidden,
-        num_hidden_layers=size.layers,
-        num_attention_heads=size.heads,
-        intermediate_size=4 * size.hidden,
-        max_position_embeddings=MAX_POSITIONS,
-        num_labels=LABELS,
-        # Else the first pass with labels sets it, and a compiled model is compiled again for that.
-        problem_type="single_label_classification",
-        attn_implementation=cell.attention,
-    )
-    return BertForSequenceClassification(config)
-
-
-def make_batches(cell: Cell, device: Device) -> Batches:
+def make_batches(cell: Cell, device: Device, *, vocabulary: int) -> Batches:
     """A pool of distinct random batches, and how the one of a step gets to the device: the cell's `copy`."""
     import torch
 
-    size = SIZES[cell.model]
     generator = torch.Generator().manual_seed(cell.seed)
     shape = (cell.batch_size, cell.sequence_length)
     where = device.torch_device()
 
     def batch() -> dict[str, torch.Tensor]:
-        made = {"input_ids": torch.randint(size.vocabulary, shape, generator=generator)}
+        made = {"input_ids": torch.randint(vocabulary, shape, generator=generator)}
         if cell.mode == "training":
             made["labels"] = torch.randint(LABELS, shape[:1], generator=generator)
         if cell.copy == "async" and device.pins_memory:
@@ -161,7 +106,7 @@ def autocast(cell: Cell, device: Device) -> Callable[[], AbstractContextManager[
     return lambda: torch.autocast(kind, dtype=dtype)
 
 
-def training_step(cell: Cell, model: BertForSequenceClassification, batches: Batches, device: Device) -> Step:
+def training_step(cell: Cell, model: PreTrainedModel, batches: Batches, device: Device) -> Step:
     """Copy, forward, backward, `accumulation` times; then Adam.
 
     float16 needs its gradients scaled, and scaling reads one number back from the device in each step: that is what
@@ -185,7 +130,7 @@ def training_step(cell: Cell, model: BertForSequenceClassification, batches: Bat
     return step
 
 
-def inference_step(cell: Cell, model: BertForSequenceClassification, batches: Batches, device: Device) -> Step:
+def inference_step(cell: Cell, model: PreTrainedModel, batches: Batches, device: Device) -> Step:
     """Copy, forward."""
     import torch
 
@@ -196,13 +141,3 @@ def inference_step(cell: Cell, model: BertForSequenceClassification, batches: Ba
             model(**batches(index))
 
     return step
-
-
-def flop_per_sample(size: Size, cell: Cell) -> float:
-    """Floating-point operations for one sample: `24 L S H^2 + 4 L S^2 H` forward, three times that in training.
-
-    Matrix products of the encoder only; embeddings, softmax and the optimizer are left out.
-    """
-    layers, hidden, sequence = size.layers, size.hidden, cell.sequence_length
-    forward = 24 * layers * sequence * hidden**2 + 4 * layers * sequence**2 * hidden
-    return float(forward * (3 if cell.mode == "training" else 1))

@@ -13,7 +13,9 @@ from powerbench.devices import DEVICES
 from powerbench.records import Cell
 from powerbench.reports.terminal import as_terminal
 from powerbench.rundir.load import Run, load_run
-from powerbench.workloads.bert import SIZES, Bert, build_model, flop_per_sample, training_step
+from powerbench.workloads.bert import Bert, training_step
+from powerbench.workloads.models import flop_per_sample, load_config, load_model
+from powerbench.workloads.sizes import SIZES
 from tests.e2e.commands import powerbench, running_in
 
 CPU = DEVICES["cpu"]
@@ -69,7 +71,9 @@ def test_float16_on_one_thread_and_all_batches_of_a_step_are_recorded_and_told(t
     assert ", 1 thread, " in as_terminal([run]).splitlines()[1]
     assert work is not None
     assert work.samples_per_step == 6
-    assert work.flop_per_step == 6 * flop_per_sample(SIZES["bert-tiny"], Cell(mode="training", sequence_length=16))
+    flop = flop_per_sample(load_config(cell, labels=2), Cell(mode="training", sequence_length=16))
+    assert flop is not None
+    assert work.flop_per_step == 6 * flop
     assert summary["batch_size"] == 2
     assert math.isclose(summary["samples_per_s"], 6 * 6 / summary["wall_s"])
     assert math.isclose(summary["tflop_per_s"], 6 * work.flop_per_step / 1e12 / summary["wall_s"])
@@ -111,7 +115,7 @@ class TestAccumulation:
 
 def test_a_step_changes_nothing_that_its_compiled_form_depends_on() -> None:
     cell = Cell(model="bert-tiny", batch_size=2, sequence_length=16)
-    model = build_model(cell)
+    model = load_model(cell, load_config(cell, labels=2))
     before = model.config.to_dict()
 
     training_step(cell, model, lambda index: make_pool(2, 16), CPU)(0)
@@ -145,7 +149,9 @@ def gradients(cell: Cell, batches: list[dict[str, Any]]) -> list[Any]:
 
     Bert().check(cell)
     torch.manual_seed(0)
-    step = training_step(cell, build_model(cell).eval(), lambda index: batches[index % len(batches)], CPU)
+    step = training_step(
+        cell, load_model(cell, load_config(cell, labels=2)).eval(), lambda index: batches[index % len(batches)], CPU
+    )
     hook = register_optimizer_step_pre_hook(note)
     try:
         step(0)

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from powerbench.records import RunRecord, StepTrace
+from powerbench.records import RunRecord, StepTrace, WorkloadRecord
 from powerbench.reports import FORMATS
 from powerbench.reports.terminal import as_terminal
 from powerbench.rundir.load import Run
@@ -104,6 +104,10 @@ def test_the_control_has_no_throughput_and_no_torch() -> None:
 
     assert text.startswith("sleep, 2.50 ms a step (the control)\ncpu: Abacus 3000, Linux 6\n")
     assert "samples/s" not in text
+
+
+def test_operations_that_are_not_known_are_said_to_be() -> None:
+    assert line(a_run(workload=WorkloadRecord(samples_per_step=16)), "Throughput") == "800 samples/s, TFLOP/s unknown"
 
 
 def test_what_is_not_known_is_not_shown() -> None:
