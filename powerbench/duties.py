@@ -29,17 +29,31 @@ class Duty:
             self.due_s = max(self.due_s + self._period_s, now_s + self._period_s / 2)
 
 
+class _Note:
+    """A handler that turns a signal into a message, and tells whoever listened before."""
+
+    def __init__(self, inbox: SimpleQueue[Message], before: object) -> None:
+        self._inbox = inbox
+        self._before = before
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self._inbox.put("interrupt")
+        if isinstance(self._before, _Note):
+            self._before(number, frame)
+
+
 @contextmanager
 def signals_to(inbox: SimpleQueue[Message]) -> Iterator[None]:
-    """While inside, Ctrl-C, SIGTERM and SIGHUP are messages: a signal never tears the record in the middle."""
+    """While inside, Ctrl-C, SIGTERM and SIGHUP are messages: a signal never tears the record in the middle.
 
-    def note(number: int, frame: FrameType | None) -> None:
-        inbox.put("interrupt")
-
+    Inside another such stretch (a run in a sweep) both hear of it.
+    """
     watched = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     # What is ignored stays so: nohup, and a shell that starts a job in the background, mean it.
     heard = [number for number in watched if signal.getsignal(number) is not signal.SIG_IGN]
-    before = [signal.signal(number, note) for number in heard]
+    before = [signal.getsignal(number) for number in heard]
+    for number, handler in zip(heard, before, strict=True):
+        signal.signal(number, _Note(inbox, handler))
     try:
         yield
     finally:

@@ -1,41 +1,67 @@
-"""Profiles: YAML experiments, read strictly, laid under the options of the command, and made into a cell."""
+"""Profiles: YAML experiments, read strictly, laid under the options of the command, and made into cells."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import product
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 import yaml
-from msgspec import inspect as types
 
 import powerbench
 from powerbench.devices import DEVICES, choose_device
 from powerbench.errors import PowerbenchError, Unavailable, UsageError
 from powerbench.records import Cell, Limits
+from powerbench.settings import (
+    OF_A_SWEEP,
+    TYPES,
+    Settings,
+    each_checked,
+    one_line,
+    option_name,
+    parsed,
+    typed,
+    value_of,
+    written,
+)
 from powerbench.workloads import workload_of
 
 # With a meter: ten seconds are long against any meter's period, and five of rest enough to know the idle power.
 METERED_S = 10.0
 IDLE_S = 5.0
 SUFFIXES = (".yaml", ".yml")
-TYPES: dict[str, Any] = {
-    **{field.name: field.type for field in msgspec.structs.fields(Cell) if field.name != "limits"},
-    **{f"limits.{field.name}": field.type for field in msgspec.structs.fields(Limits)},
-}
+# Of more than this somebody has slipped: at a minute each they would take a week.
+MOST_MEASUREMENTS = 10_000
 
 
 @dataclass(frozen=True)
 class Profile:
-    """A profile as it was read: `settings` holds the keys that it gives, checked."""
+    """A profile as it was read: `settings` holds the keys that it gives, checked, `exclude` the cells it leaves out."""
 
     path: Path
     description: str
-    settings: dict[str, Any]
+    settings: Settings
+    exclude: Sequence[Settings] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a command asks for: cells, each to be measured `repeats` times, with a rest of so long in between."""
+
+    name: str
+    cells: list[Cell]
+    repeats: int = 1
+    cooldown_seconds: float = 0.0
+
+    @property
+    def is_sweep(self) -> bool:
+        """Whether there is more than one measurement to make."""
+        return len(self.cells) * self.repeats > 1
 
 
 def shipped_profiles() -> dict[str, Path]:
@@ -64,22 +90,39 @@ def find_profile(name: str) -> Path:
 def load_profile(path: Path) -> Profile:
     """Read a profile. Raises PowerbenchError with the file's name, the key, and what was expected."""
     try:
-        content = _parsed(path.read_text("utf-8"))
+        content = parsed(path.read_text("utf-8"))
     except OSError as error:
         hint = f"the shipped one is `{path.stem}`" if path.stem in shipped_profiles() else "check the path"
         raise PowerbenchError(f"Cannot read the profile {path}: {error.strerror}; {hint}.") from error
     except UnicodeDecodeError as error:
         raise PowerbenchError(f"The profile {path} is not text in UTF-8; save it as such.") from error
     except (yaml.YAMLError, RecursionError) as error:
-        raise PowerbenchError(f"The profile {path} is no YAML: {_one_line(error)}; mend it there.") from error
+        raise PowerbenchError(f"The profile {path} is no YAML: {one_line(error)}; mend it there.") from error
     if not isinstance(content, dict):
         shape = {list: "a list", type(None): "nothing"}.get(type(content), "a single value")
         raise PowerbenchError(f"The profile {path} holds {shape}; write settings, one `key: value` a line.")
     description = content.pop("description", "")
     if not isinstance(description, str):
-        raise PowerbenchError(f"In the profile {path}, description must be text, not {_written(description)}.")
+        raise PowerbenchError(f"In the profile {path}, description must be text, not {written(description)}.")
     where = f"In the profile {path}, "
-    return Profile(path, description, {key: checked(key, value, where) for key, value in _flat(content, where)})
+    exclude = _excluded(content.pop("exclude", []), where)
+    return Profile(path, description, _settings(content, where), exclude)
+
+
+def _settings(content: Mapping[Any, Any], where: str) -> Settings:
+    return {key: each_checked(key, value, where) for key, value in _flat(content, where)}
+
+
+def _excluded(content: object, where: str) -> tuple[Settings, ...]:
+    if not isinstance(content, list) or not all(isinstance(entry, dict) and entry for entry in content):
+        raise PowerbenchError(
+            f"{where}exclude must be a list of what to leave out, such as `- {{device: cpu, batch_size: 256}}`."
+        )
+    entries = tuple(_settings(entry, f"{where}exclude: ") for entry in content)
+    for key in OF_A_SWEEP:
+        if any(key in entry for entry in entries):
+            raise PowerbenchError(f"{where}exclude: {key} is one for the whole sweep and leaves no cell out.")
+    return entries
 
 
 def assignment(text: str) -> tuple[str, Any]:
@@ -88,25 +131,75 @@ def assignment(text: str) -> tuple[str, Any]:
     if not equals:
         raise UsageError(f"--set {text} has no value; write --set key=value.")
     try:
-        parsed = _parsed(value)
+        assigned = parsed(value)
     except (yaml.YAMLError, RecursionError) as error:
-        raise UsageError(f"--set {text}: the value is no YAML: {_one_line(error)}.") from error
-    return key.strip(), parsed
+        raise UsageError(f"--set {text}: the value is no YAML: {one_line(error)}.") from error
+    return key.strip(), assigned
 
 
 def make_cell(
     *, profile: Profile | None = None, sets: Mapping[str, Any] | None = None, options: Mapping[str, Any] | None = None
 ) -> Cell:
-    """The cell that a command asks for: options before --set before the profile before the defaults."""
+    """The one cell that these settings make. Raises UsageError where they make several."""
+    cells = make_plan(profile=profile, sets=sets, options=options).cells
+    if len(cells) > 1:
+        raise UsageError(f"These settings make {len(cells):,} cells, and here is room for one: give one value each.")
+    return cells[0]
+
+
+def make_plan(
+    *, profile: Profile | None = None, sets: Mapping[str, Any] | None = None, options: Mapping[str, Any] | None = None
+) -> Plan:
+    """The cells that a command asks for: options before --set before the profile before the defaults.
+
+    A list is an axis: the cells are all combinations, the last axis changing fastest, without those that the profile
+    excludes. Raises UsageError.
+    """
     settings = dict(profile.settings) if profile else {}
     try:
-        settings |= {key: checked(key, value, "In --set, ") for key, value in (sets or {}).items()}
-        for key, value in (options or {}).items():
-            settings[key] = checked(key, _typed(value, TYPES[key]), "", shown=f"--{key.replace('_', '-')}")
+        settings |= {key: each_checked(key, value, "In --set, ") for key, value in (sets or {}).items()}
+        settings |= {key: _of_option(key, value) for key, value in (options or {}).items()}
     except PowerbenchError as error:
         raise UsageError(str(error)) from error
-    limits = Limits(**{key.removeprefix("limits."): settings.pop(key) for key in list(settings) if "." in key})
-    return Cell(**settings, limits=limits)
+    of_sweep = {key: settings.pop(key) for key in OF_A_SWEEP if key in settings}
+    cells = _combined(settings, profile.exclude if profile else (), times=of_sweep.get("repeats", 1))
+    return Plan(profile.path.stem if profile else "cells", cells, **of_sweep)
+
+
+def _of_option(key: str, value: object) -> Any:
+    """What an option says, which is text unless it is a flag; given several times, a list."""
+    if isinstance(value, list):
+        values = [typed(each, TYPES[key]) for each in value]
+        return each_checked(key, values[0] if len(values) == 1 else values, "", shown=option_name(key))
+    return each_checked(key, typed(value, TYPES[key]), "", shown=option_name(key))
+
+
+def _combined(settings: Settings, exclude: Sequence[Settings], *, times: int) -> list[Cell]:
+    axes = {key: value if isinstance(value, list) else [value] for key, value in settings.items()}
+    count = math.prod(map(len, axes.values())) * times
+    if count > MOST_MEASUREMENTS:
+        raise UsageError(f"That makes {count:,} measurements; give fewer values, {MOST_MEASUREMENTS:,} at most in all.")
+    cells = [_cell(dict(zip(axes, values, strict=True))) for values in product(*axes.values())]
+    kept = [cell for cell in cells if not any(_is_of(cell, entry) for entry in exclude)]
+    if not kept:
+        raise UsageError("The profile excludes every cell that is asked for: change its `exclude`, or the options.")
+    return kept
+
+
+def _cell(settings: Settings) -> Cell:
+    limits = Limits(**{key.removeprefix("limits."): value for key, value in settings.items() if "." in key})
+    return Cell(**{key: value for key, value in settings.items() if "." not in key}, limits=limits)
+
+
+def _is_of(cell: Cell, entry: Settings) -> bool:
+    """Whether the cell has the value, or one of the values, of each key of an exclusion."""
+    return all(_value(cell, key) in (wanted if isinstance(wanted, list) else [wanted]) for key, wanted in entry.items())
+
+
+def _value(cell: Cell, key: str) -> object:
+    if key == "device" and cell.device == "auto":  # who excludes the cpu means it also where auto has chosen it
+        return choose_device(workload_of(cell.model).only_device or "auto")
+    return value_of(cell, key)
 
 
 def resolve(cell: Cell, *, metered: bool) -> Cell:
@@ -144,129 +237,15 @@ def _min_seconds(cell: Cell, *, metered: bool) -> float:
     return min(METERED_S, (cell.max_seconds or math.inf) / 2) if metered else 0.0
 
 
-def checked(key: object, value: object, where: str, *, shown: str | None = None) -> Any:
-    """`value` as the type of the setting `key`. Raises PowerbenchError that says what was expected."""
-    if not isinstance(key, str) or key not in TYPES:
-        close = get_close_matches(key, TYPES, n=1, cutoff=0.5) if isinstance(key, str) else []
-        hint = f"did you mean {close[0]}?" if close else f"the settings are {', '.join(TYPES)}."
-        raise PowerbenchError(f"{where}{_written(key)} is not a setting; {hint}")
-    name = shown or str(key)
-    if isinstance(value, list):
-        raise PowerbenchError(
-            f"{where}{name} is a list, but a run measures one cell: give one value, and run once for each."
-        )
-    expected = TYPES[str(key)]
-    try:
-        return msgspec.convert(_number_if_float(value, expected), expected)
-    except msgspec.ValidationError:
-        kind = types.type_info(expected)
-        wanted = _wanted(kind)
-        if shown is not None:  # an option cannot be given as null
-            wanted = wanted.removesuffix(", or null")
-        close = get_close_matches(value, _choices(kind), n=1) if isinstance(value, str) else []
-        hint = f"; did you mean {close[0]}?" if close else "."
-        raise PowerbenchError(f"{where}{name} must be {wanted}, not {_written(value)}{hint}") from None
-
-
 def _flat(content: Mapping[Any, Any], where: str) -> Iterator[tuple[Any, Any]]:
     """`limits: {step_seconds: 1}` as `limits.step_seconds: 1`, which is what the settings are called."""
     for key, value in content.items():
         if key != "limits":
             yield key, value
         elif not isinstance(value, dict):
-            raise PowerbenchError(f"{where}limits must be settings of their own, `key: value`, not {_written(value)}.")
+            raise PowerbenchError(f"{where}limits must be settings of their own, `key: value`, not {written(value)}.")
         else:
             for inner, of_inner in value.items():
                 if f"limits.{inner}" in content:
                     raise PowerbenchError(f"{where}limits.{inner} is given twice; leave one out.")
                 yield f"limits.{inner}", of_inner
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """YAML as `safe_load` reads it, but a key given twice is an error and not the last one's silent victory."""
-
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """What the node stands for; a value that its type cannot hold (a 45th of May) is an error of its place."""
-        try:
-            return super().construct_object(node, deep)
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise yaml.constructor.ConstructorError(None, None, "a value of no known form", node.start_mark) from error
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """The mapping of a node, each of its keys given once."""
-        if not isinstance(node, yaml.MappingNode):
-            raise yaml.constructor.ConstructorError(None, None, "a mapping that is none", node.start_mark)
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, str) and key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key} is given twice", key_node.start_mark)
-            seen.add(str(key))
-        return super().construct_mapping(node, deep)
-
-
-def _parsed(text: str) -> Any:
-    return yaml.load(text, Loader=_StrictLoader)  # a SafeLoader: it makes nothing but plain values
-
-
-def _typed(value: object, expected: Any) -> object:
-    """An option's text as the number that it is to be; several with commas between are a list."""
-    if not isinstance(value, str) or not {int, float} & {expected, *_members(expected)}:
-        return value
-    try:
-        return [_parsed(part) for part in value.split(",")] if "," in value else _parsed(value)
-    except (yaml.YAMLError, RecursionError):
-        return value
-
-
-def _number_if_float(value: object, expected: Any) -> object:
-    # YAML 1.1 reads 1e-4, without a dot, as text.
-    if isinstance(value, str) and float in (expected, *_members(expected)):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
-
-
-def _members(annotation: Any) -> list[Any]:
-    members = get_args(annotation)
-    return [*members, *(inner for member in members for inner in _members(member))]
-
-
-def _wanted(kind: types.Type) -> str:
-    if isinstance(kind, types.Metadata):
-        return str((kind.extra_json_schema or {})["description"])
-    if isinstance(kind, types.UnionType):
-        return ", or ".join(_wanted(member) for member in kind.types)
-    if isinstance(kind, types.LiteralType):
-        return f"one of {', '.join(map(str, kind.values))}"
-    return {types.BoolType: "true or false", types.NoneType: "null"}[type(kind)]
-
-
-def _choices(kind: types.Type) -> list[str]:
-    if isinstance(kind, types.UnionType):
-        return [choice for member in kind.types for choice in _choices(member)]
-    return list(map(str, kind.values)) if isinstance(kind, types.LiteralType) else []
-
-
-def _written(value: object) -> str:
-    """A value as its writer may recognize it, briefly."""
-    if isinstance(value, bool) or value is None:
-        return {True: "true", False: "false", None: "nothing"}[value]
-    if isinstance(value, int) and abs(value) >= 10**18:  # of 4,300 digits and more, Python makes no text
-        return "a number that large"
-    if isinstance(value, dict):
-        return "settings of its own"
-    text = repr(value) if isinstance(value, str | int | float) else str(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
-
-
-def _one_line(error: yaml.YAMLError | RecursionError) -> str:
-    if isinstance(error, RecursionError):
-        return "it is nested too deeply"
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        mark = error.problem_mark
-        said = ", ".join(part for part in (error.context, error.problem) if part)
-        return f"{said} (line {mark.line + 1}, column {mark.column + 1})"
-    return " ".join(str(error).split())

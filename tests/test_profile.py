@@ -16,16 +16,18 @@ from hypothesis import strategies as st
 
 from powerbench.errors import PowerbenchError, UsageError
 from powerbench.profile import (
+    Plan,
     Profile,
     assignment,
-    checked,
     find_profile,
     load_profile,
     make_cell,
+    make_plan,
     resolve,
     shipped_profiles,
 )
 from powerbench.records import Cell
+from powerbench.settings import checked
 
 KEYS = [*(name for name in Cell.__struct_fields__ if name != "limits"), "limits.swap_out_mb", "limits.step_seconds"]
 
@@ -44,20 +46,25 @@ def complaint(path: Path) -> str:
 
 
 class TestShipped:
-    def test_are_quick_seed_and_slowdown(self) -> None:
-        assert list(shipped_profiles()) == ["quick", "seed", "slowdown"]
+    def test_are_these(self) -> None:
+        assert list(shipped_profiles()) == ["energy", "large", "quick", "seed", "slowdown"]
 
     def test_all_load_describe_themselves_and_resolve(self) -> None:
         for path in shipped_profiles().values():
             loaded = load_profile(path)
             assert loaded.description
-            resolve(make_cell(profile=loaded, options={"device": "cpu"}), metered=False)
+            for cell in make_plan(profile=loaded, options={"device": "cpu"}).cells:
+                resolve(cell, metered=False)
 
-    def test_seed_measures_as_the_published_tables_did(self) -> None:
-        cell = make_cell(profile=load_profile(find_profile("seed")))
+    @pytest.mark.parametrize("name", ["quick", "slowdown"])
+    def test_quick_and_slowdown_are_of_one_cell(self, name: str) -> None:
+        assert not make_plan(profile=load_profile(find_profile(name))).is_sweep
 
-        assert (cell.model, cell.batch_size, cell.sequence_length, cell.steps) == ("bert-base-cased", 16, 128, 100)
-        assert (cell.dropout, cell.copy, cell.warmup) == (False, "blocking", 0)
+    def test_energy_is_measured_long_three_times_and_from_rest(self) -> None:
+        plan = make_plan(profile=load_profile(find_profile("energy")))
+
+        assert (plan.repeats, plan.cooldown_seconds) == (3, 300.0)
+        assert {(cell.min_seconds, cell.idle_seconds, cell.require_power) for cell in plan.cells} == {(120, 30, True)}
 
     def test_slowdown_is_a_trace_of_ten_minutes_at_least(self) -> None:
         cell = make_cell(profile=load_profile(find_profile("slowdown")))
@@ -77,7 +84,7 @@ class TestShipped:
             "There is no profile called 'quik'; did you mean quick? A file of yours needs a path: ./quik.yaml"
         )
 
-        with pytest.raises(PowerbenchError, match="there are quick, seed, slowdown"):
+        with pytest.raises(PowerbenchError, match="there are energy, large, quick, seed, slowdown"):
             find_profile("xyz")
 
 
@@ -112,10 +119,26 @@ class TestLoading:
                 "In the profile {}, dtype must be one of bfloat16, float16, float32, not 'float7'; "
                 "did you mean float32?",
             ),
+            ("batch_size: []", "In the profile {}, batch_size is an empty list: give values, or leave it out."),
+            ("batch_size: [1, many]", "In the profile {}, batch_size must be a whole number from 1 to 10,000,000, not"),
+            ("batch_size: [[1]]", "In the profile {}, batch_size must be a whole number from 1 to 10,000,000, not"),
             (
-                "batch_size: [1, 2]",
-                "In the profile {}, batch_size is a list, but a run measures one cell: "
-                "give one value, and run once for each.",
+                "min_seconds: [1, 1.0]",
+                "In the profile {}, min_seconds names a value twice; to measure a cell again, use --repeats.",
+            ),
+            ("repeats: 0", "In the profile {}, repeats must be a whole number from 1 to 10,000,000, not 0."),
+            ("repeats: [1, 2]", "In the profile {}, repeats is one for the whole sweep: give one value."),
+            ("cooldown_seconds: -1", "In the profile {}, cooldown_seconds must be a number of seconds, 0 or more, not"),
+            (
+                "exclude: {batch_size: 1}",
+                "In the profile {}, exclude must be a list of what to leave out, such as "
+                "`- {{device: cpu, batch_size: 256}}`.",
+            ),
+            ("exclude: [{}]", "In the profile {}, exclude must be a list of what to leave out"),
+            ("exclude: [{bach_size: 1}]", "In the profile {}, exclude: 'bach_size' is not a setting; did you mean"),
+            (
+                "exclude: [{repeats: 1}]",
+                "In the profile {}, exclude: repeats is one for the whole sweep and leaves no cell out.",
             ),
             (
                 "steps: 1\nsteps: 2",
@@ -272,6 +295,115 @@ class TestMakingACell:
         with pytest.raises(UsageError) as caught:
             make_cell(**asked)
         assert (str(caught.value), caught.value.exit_status) == (said, 2)
+
+
+class TestPlanning:
+    def planned(self, folder: Path, text: str, **asked: Any) -> list[tuple[str, int, int]]:
+        plan = make_plan(profile=load_profile(profile(folder, text)), **asked)
+        return [(cell.mode, cell.sequence_length, cell.batch_size) for cell in plan.cells]
+
+    def test_of_lists_makes_all_combinations_and_the_last_changes_fastest(self, tmp_path: Path) -> None:
+        text = "mode: [training, inference]\nsequence_length: 128\nbatch_size: [16, 64]"
+
+        assert self.planned(tmp_path, text) == [
+            ("training", 128, 16),
+            ("training", 128, 64),
+            ("inference", 128, 16),
+            ("inference", 128, 64),
+        ]
+
+    def test_leaves_out_what_the_profile_excludes(self, tmp_path: Path) -> None:
+        text = """
+            mode: [training, inference]
+            batch_size: [16, 64, 256]
+            exclude:
+            - {mode: training, batch_size: [64, 256]}
+            - batch_size: 16
+              mode: inference
+            - sequence_length: 512
+        """
+
+        assert self.planned(tmp_path, text) == [
+            ("training", 128, 16),
+            ("inference", 128, 64),
+            ("inference", 128, 256),
+        ]
+
+    def test_excludes_by_the_device_that_auto_chooses(self, tmp_path: Path) -> None:
+        text = "model: [sleep, bert-tiny]\nexclude: [{device: cpu, model: sleep}]"
+
+        plan = make_plan(profile=load_profile(profile(tmp_path, text)))
+
+        assert [cell.model for cell in plan.cells] == ["bert-tiny"]
+
+    def test_excludes_by_a_limit(self, tmp_path: Path) -> None:
+        text = "limits.swap_out_mb: [1, 2]\nexclude: [{limits: {swap_out_mb: 1}}]"
+
+        plan = make_plan(profile=load_profile(profile(tmp_path, text)))
+
+        assert [cell.limits.swap_out_mb for cell in plan.cells] == [2.0]
+
+    def test_takes_an_option_given_again_as_a_list_in_the_place_of_the_profile_s(self, tmp_path: Path) -> None:
+        text = "sequence_length: [128, 512]\nbatch_size: [16, 64]"
+
+        found = self.planned(tmp_path, text, options={"sequence_length": ["64"], "batch_size": ["1", "2"]})
+
+        assert found == [("training", 64, 1), ("training", 64, 2)]
+
+    def test_takes_a_list_by_set(self) -> None:
+        assert [cell.seed for cell in make_plan(sets={"seed": [1, 2]}).cells] == [1, 2]
+
+    def test_takes_repeats_and_cooldown_from_the_profile_and_before_it_the_options(self, tmp_path: Path) -> None:
+        loaded = load_profile(profile(tmp_path, "repeats: 3\ncooldown_seconds: 60"))
+
+        assert make_plan(profile=loaded) == Plan("mine", [Cell()], repeats=3, cooldown_seconds=60.0)
+        assert make_plan(profile=loaded, options={"repeats": ["2"]}, sets={"cooldown_seconds": 0}) == Plan(
+            "mine", [Cell()], repeats=2, cooldown_seconds=0.0
+        )
+
+    def test_is_a_sweep_where_there_is_more_than_one_measurement(self) -> None:
+        assert not make_plan().is_sweep
+        assert make_plan(options={"repeats": "2"}).is_sweep
+        assert make_plan(options={"batch_size": ["1", "2"]}).is_sweep
+
+    @pytest.mark.parametrize(
+        ("asked", "said"),
+        [
+            (
+                {"options": {"batch_size": ["1", "2", "1"]}},
+                "--batch-size names a value twice; to measure a cell again, use --repeats.",
+            ),
+            (
+                {"options": {"batch_size": ["1,2"]}},
+                "--batch-size must be a whole number from 1 to 10,000,000, not '1,2'; "
+                "for several, give --batch-size once for each.",
+            ),
+            ({"options": {"repeats": "0"}}, "--repeats must be a whole number from 1 to 10,000,000, not 0."),
+            ({"options": {"cooldown_seconds": "x"}}, "--cooldown must be a number of seconds, 0 or more, not 'x'."),
+            (
+                {"options": {"repeats": "9000"}, "sets": {"seed": [1, 2]}},
+                "That makes 18,000 measurements; give fewer values, 10,000 at most in all.",
+            ),
+            (
+                {"profile": Profile(Path("mine.yaml"), "", {}, ({"mode": "training"},))},
+                "The profile excludes every cell that is asked for: change its `exclude`, or the options.",
+            ),
+        ],
+    )
+    def test_refuses_what_makes_no_sense(self, asked: dict[str, Any], said: str) -> None:
+        with pytest.raises(UsageError) as caught:
+            make_plan(**asked)
+        assert str(caught.value) == said
+
+    def test_counts_before_it_combines(self) -> None:
+        many = list(range(10_000))
+
+        with pytest.raises(UsageError, match="That makes 1,000,000,000,000 measurements"):
+            make_plan(sets={"seed": many, "warmup": many, "sleep_ms": [it + 1 for it in many]})
+
+    def test_of_several_cells_is_refused_where_there_is_room_for_one(self) -> None:
+        with pytest.raises(UsageError, match="These settings make 2 cells, and here is room for one"):
+            make_cell(sets={"seed": [1, 2]})
 
 
 class TestResolving:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 import typer
+from typer.core import TyperCommand
 
 from powerbench.cli.doctor import doctor
 from powerbench.cli.output import NobodyReads, say
@@ -14,7 +15,7 @@ from powerbench.cli.power import power
 from powerbench.cli.profiles import profiles
 from powerbench.cli.report import report
 from powerbench.cli.run import run
-from powerbench.errors import PowerbenchError
+from powerbench.errors import PowerbenchError, UsageError
 
 INTERRUPTED = 130
 COMMANDS = (run, power, report, doctor, profiles)
@@ -42,9 +43,22 @@ def build_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     for command in COMMANDS:
-        app.command()(with_errors_told(command))
+        app.command(cls=OnceEach)(with_errors_told(command))
     app.callback()(common)
     return app
+
+
+class OnceEach(TyperCommand):
+    """A command that refuses a value given twice where it has use for one: else the last one would win unheard."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Count what is typed, and go on."""
+        typed = self.make_parser(ctx).parse_args(args=list(args))[2]
+        for option in typed:
+            if typed.count(option) > 1 and not (option.multiple or getattr(option, "is_flag", False)):
+                say(f"powerbench: {option.opts[0]} is given twice, and there is room for one: leave one out.")
+                raise typer.Exit(UsageError.exit_status)
+        return super().parse_args(ctx, args)
 
 
 def print_version(asked: bool) -> None:

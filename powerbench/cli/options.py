@@ -1,4 +1,4 @@
-"""The options that commands share, each written once: its name, its unit, its help."""
+"""The options, each written once: its name, its unit, its help; what is a list may be given again and again."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-WHAT = "What to measure"
+WHAT = "What to measure (an option given again adds cells)"
 HOW = "How to measure it"
+SWEEP = "Several cells"
 POWER = "Energy"
 RESULT = "Where the result goes"
 
@@ -17,13 +18,13 @@ ProfileName = Annotated[
     typer.Argument(metavar="PROFILE", help="A shipped profile (see `powerbench profiles`) or a path to a YAML file."),
 ]
 Device = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "--device", metavar="NAME", help="auto (the best one here), mps, cuda, cpu or xpu.", rich_help_panel=WHAT
     ),
 ]
 Model = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "--model",
         metavar="NAME",
@@ -32,48 +33,48 @@ Model = Annotated[
     ),
 ]
 Mode = Annotated[
-    str | None, typer.Option("--mode", metavar="MODE", help="training or inference.", rich_help_panel=WHAT)
+    list[str] | None, typer.Option("--mode", metavar="MODE", help="training or inference.", rich_help_panel=WHAT)
 ]
 BatchSize = Annotated[
-    str | None, typer.Option("--batch-size", metavar="N", help="Samples a step.", rich_help_panel=WHAT)
+    list[str] | None, typer.Option("--batch-size", metavar="N", help="Samples a step.", rich_help_panel=WHAT)
 ]
 SequenceLength = Annotated[
-    str | None, typer.Option("--sequence-length", metavar="N", help="Tokens a sample.", rich_help_panel=WHAT)
+    list[str] | None, typer.Option("--sequence-length", metavar="N", help="Tokens a sample.", rich_help_panel=WHAT)
 ]
 Dtype = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option("--dtype", metavar="TYPE", help="float32, bfloat16 or float16 (autocast).", rich_help_panel=WHAT),
 ]
 Attention = Annotated[
-    str | None, typer.Option("--attention", metavar="KIND", help="sdpa or eager.", rich_help_panel=WHAT)
+    list[str] | None, typer.Option("--attention", metavar="KIND", help="sdpa or eager.", rich_help_panel=WHAT)
 ]
 Steps = Annotated[
-    str | None, typer.Option("--steps", metavar="N", help="Measured steps, at least.", rich_help_panel=HOW)
+    list[str] | None, typer.Option("--steps", metavar="N", help="Measured steps, at least.", rich_help_panel=HOW)
 ]
 Warmup = Annotated[
-    str | None, typer.Option("--warmup", metavar="N", help="Steps before the measured ones.", rich_help_panel=HOW)
+    list[str] | None, typer.Option("--warmup", metavar="N", help="Steps before the measured ones.", rich_help_panel=HOW)
 ]
 MinSeconds = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "--min-seconds", metavar="S", help="Go on for at least so long (10 with a meter).", rich_help_panel=HOW
     ),
 ]
 MaxSeconds = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option("--max-seconds", metavar="S", help="End the run after so long, finished or not.", rich_help_panel=HOW),
 ]
 Threads = Annotated[
-    str | None, typer.Option("--threads", metavar="N", help="torch's threads on the cpu.", rich_help_panel=HOW)
+    list[str] | None, typer.Option("--threads", metavar="N", help="torch's threads on the cpu.", rich_help_panel=HOW)
 ]
 Copy = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "--copy", metavar="HOW", help="Batches to the device: async, blocking or resident.", rich_help_panel=HOW
     ),
 ]
 SyncEvery = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "--sync-every", metavar="K", help="Wait for the device at each K-th step; 0: at both ends.", rich_help_panel=HOW
     ),
@@ -100,7 +101,7 @@ PowerFrom = Annotated[
     typer.Option("--power-from", metavar="DIR", help="Take the joules from this recording.", rich_help_panel=POWER),
 ]
 Idle = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "--idle",
         metavar="S",
@@ -115,6 +116,36 @@ RequirePower = Annotated[
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Any setting of a profile, e.g. seed=1.", rich_help_panel=HOW),
+]
+Repeats = Annotated[
+    str | None,
+    typer.Option("--repeats", metavar="N", help="Each cell so many times, in turns.", rich_help_panel=SWEEP),
+]
+Cooldown = Annotated[
+    str | None,
+    typer.Option(
+        "--cooldown",
+        metavar="S",
+        help="Wait between cells until the machine is cool again, for at most so long.",
+        rich_help_panel=SWEEP,
+    ),
+]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Go on with the newest sweep of these very cells.", rich_help_panel=SWEEP),
+]
+Retry = Annotated[
+    str | None,
+    typer.Option(
+        "--retry",
+        metavar="STATUS,...",
+        help="Go on, and measure again what ended so: failed, oom, timeout, ...",
+        rich_help_panel=SWEEP,
+    ),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="List the cells and how long they take; measure nothing.", rich_help_panel=SWEEP),
 ]
 Output = Annotated[
     Path,

@@ -120,12 +120,13 @@ def as_shell_has_it(status: int) -> int:
 
 def show(run: Run, *, json: bool) -> None:
     """The result on stdout; on stderr how it ended if not well, and where it lies."""
-    from powerbench.reports import FORMATS
+    from powerbench.reports.json import as_json
+    from powerbench.reports.terminal import as_terminal
 
     record = run.record
     try:
         if json or record.windows.get("measured"):
-            print_result(FORMATS["json" if json else "terminal"]([run]))
+            print_result(as_json([run]) if json else as_terminal([run]))
             say()
     finally:
         if record.status != "complete":

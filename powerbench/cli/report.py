@@ -1,31 +1,131 @@
-"""`powerbench report`: the figures of a recorded run, from what is on disk."""
+"""`powerbench report`: the figures of recorded runs, from what is on disk."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from powerbench.cli import options
-from powerbench.cli.output import print_result
+from powerbench.cli.output import print_result, say
 
-Runs = Annotated[
-    list[Path], typer.Argument(metavar="RUN...", help="Run directories; also of a running or a killed run.")
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from powerbench.reports import Format
+    from powerbench.rundir.load import Run
+    from powerbench.rundir.many import Runs
+
+Named = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="[RUN...]",
+        help="Runs, sweeps, or folders of them; also of a running or a killed run.",
+        show_default=False,
+    ),
 ]
+FormatName = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar="NAME",
+        help="terminal, markdown, csv, json or parquet.",
+        rich_help_panel=options.RESULT,
+    ),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        metavar="FILE",
+        help="Write to this file instead of printing (parquet needs one).",
+        rich_help_panel=options.RESULT,
+    ),
+]
+Published = Annotated[bool, typer.Option("--published", help="Set the published tables beside it.")]
 
 
-def report(runs: Runs, power_from: options.PowerFrom = None, json: options.Json = False) -> int:
-    """Print the figures of recorded runs.
+def report(
+    runs: Named = None,
+    format_: FormatName = None,
+    output: Output = None,
+    published: Published = False,
+    power_from: options.PowerFrom = None,
+    json: options.Json = False,
+) -> int:
+    """Print the figures of recorded runs: of one in full, of several in tables.
 
-    Example: powerbench report runs/latest
+    Examples: powerbench report runs/latest; powerbench report runs --format markdown
     """
+    form = format_asked_for(format_, json=json, output=output)
+    chosen = runs_asked_for(runs or [], published=published, power_from=power_from)
+    show = form.show if is_one_run(runs or []) and not published else form.of_several or form.show
+    shown = show(chosen)
+    if output is not None:
+        write(output, shown)
+    elif isinstance(shown, str):
+        print_result(shown)
+    return 0
+
+
+def format_asked_for(name: str | None, *, json: bool, output: Path | None) -> Format:
+    """The format of that name. Raises UsageError."""
+    from powerbench.errors import UsageError
     from powerbench.reports import FORMATS
+
+    if json and name not in (None, "json"):
+        raise UsageError(f"--json and --format {name} are two formats; leave one out.")
+    name = "json" if json else name or "terminal"
+    if name not in FORMATS:
+        raise UsageError(f"There is no format called {name!r}; choose one of {', '.join(FORMATS)}.")
+    if FORMATS[name].needs_file and output is None:
+        raise UsageError(f"{name} is not printed but written to a file: name it with --output FILE.")
+    return FORMATS[name]
+
+
+def is_one_run(named: list[Path]) -> bool:
+    """Whether one run itself was named, and not a sweep or a folder, which may hold one."""
+    from powerbench.rundir import RECORD
+
+    return len(named) == 1 and (named[0] / RECORD).exists()
+
+
+def runs_asked_for(named: list[Path], *, published: bool, power_from: str | None) -> Runs:
+    """The runs that were named; of those among them that are damaged, a line on stderr."""
+    from powerbench.errors import UsageError
+    from powerbench.reports.published import published_runs
+    from powerbench.rundir.many import Runs, find_readable
+
+    if not named and not published:
+        raise UsageError("Name a run, a sweep, or a folder of them: powerbench report RUN...")
+    items: list[Path | Run] = []
+    if named:
+        found = find_readable(named)
+        for sentence in found.unreadable:
+            say(f"powerbench: Left out: {sentence}")
+        items += found.paths
+    if published:
+        items += published_runs()
+    return Runs(items) if power_from is None else Runs(items, load=with_power_from(Path(power_from)))
+
+
+def with_power_from(folder: Path) -> Callable[[Path], Run]:
+    """How a run is read that takes its joules from the recording in `folder`."""
     from powerbench.rundir.load import joined, load_run
 
-    loaded = [load_run(path.resolve() if path.is_symlink() else path) for path in runs]
-    if power_from is not None:
-        recording = load_run(Path(power_from).resolve())
-        loaded = [joined(run, recording) for run in loaded]
-    print_result(FORMATS["json" if json else "terminal"](loaded))
-    return 0
+    recording = load_run(folder.resolve())
+    return lambda path: joined(load_run(path), recording)
+
+
+def write(path: Path, shown: str | bytes) -> None:
+    """Put it into the file, whole. Raises PowerbenchError where it cannot be written."""
+    from powerbench.errors import PowerbenchError
+
+    aside = path.with_name(f"{path.name}.new")
+    try:
+        aside.write_bytes(shown if isinstance(shown, bytes) else f"{shown}\n".encode())
+        aside.replace(path)
+    except OSError as error:
+        raise PowerbenchError(f"Cannot write {path}: {error.strerror}; choose another file with --output.") from error
+    say(f"Written to {path}")

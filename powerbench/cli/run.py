@@ -1,24 +1,29 @@
-"""`powerbench run`: measure a cell and print what it costs."""
+"""`powerbench run`: measure a cell, or each cell of a sweep, and print what it costs."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import typer
 
 from powerbench.cli import options
+from powerbench.cli.measuring import measure, require_energy, resolved
 from powerbench.cli.output import print_result, say
+from powerbench.cli.sweep import asked_for, list_cells, statuses, sweep
 
 if TYPE_CHECKING:
-    from powerbench.records import Cell, Status
+    from powerbench.records import Status
     from powerbench.rundir.load import Run
 
 EXIT_STATUS: dict[Status, int] = {"complete": 0, "interrupted": 130, "unavailable": 3}
-REFRESH_S = 0.25
 
 
 def run(
+    context: typer.Context,
     profile: options.ProfileName = None,
+    # Named as the settings that they give: what is typed is taken from the context by these names.
     device: options.Device = None,
     mode: options.Mode = None,
     model: options.Model = None,
@@ -26,7 +31,7 @@ def run(
     sequence_length: options.SequenceLength = None,
     dtype: options.Dtype = None,
     attention: options.Attention = None,
-    compile_: options.Compile = None,
+    compile: options.Compile = None,
     steps: options.Steps = None,
     warmup: options.Warmup = None,
     min_seconds: options.MinSeconds = None,
@@ -37,8 +42,13 @@ def run(
     trace: options.Trace = None,
     power: options.Power = None,
     power_from: options.PowerFrom = None,
-    idle: options.Idle = None,
+    idle_seconds: options.Idle = None,
     require_power: options.RequirePower = None,
+    repeats: options.Repeats = None,
+    cooldown_seconds: options.Cooldown = None,
+    resume: options.Resume = False,
+    retry: options.Retry = None,
+    dry_run: options.DryRun = False,
     set_: options.Set = None,
     output: options.Output = Path("runs"),
     json: options.Json = False,
@@ -46,34 +56,20 @@ def run(
     """Measure what a step costs on this machine.
 
     Without PROFILE and options: bert-base-cased, training, batch 32, sequence 128, 100 steps, the best device here.
+    Lists in a profile and options given again make a sweep: every combination, each in a process of its own.
 
-    Example: powerbench run --mode inference --batch-size 16 --trace
+    Example: powerbench run --mode inference --batch-size 16 --batch-size 64 --trace
     """
     refuse_sudo()
-    given = {
-        "device": device,
-        "mode": mode,
-        "model": model,
-        "batch_size": batch_size,
-        "sequence_length": sequence_length,
-        "dtype": dtype,
-        "attention": attention,
-        "compile": compile_,
-        "steps": steps,
-        "warmup": warmup,
-        "min_seconds": min_seconds,
-        "max_seconds": max_seconds,
-        "threads": threads,
-        "copy": copy,
-        "sync_every": sync_every,
-        "trace": trace,
-        "power": power,
-        "power_from": power_from,
-        "idle_seconds": idle,
-        "require_power": require_power,
-    }
-    cell = cell_asked_for(profile, set_ or [], {key: value for key, value in given.items() if value is not None})
-    measured = measure(cell, output)
+    plan = asked_for(profile, set_ or [], context.params)
+    again = statuses(retry)
+    resume = resume or bool(again)
+    if dry_run:
+        list_cells(plan, output, resume=resume, retry=again, json=json)
+        return 0
+    if plan.is_sweep or resume:
+        return sweep(plan, output, resume=resume, retry=again, json=json)
+    measured = measure(resolved(plan.cells[0]), output)
     show(measured, json=json)
     status = EXIT_STATUS.get(measured.record.status, 1)
     return status or require_energy(measured)
@@ -91,54 +87,15 @@ def refuse_sudo() -> None:
         )
 
 
-def cell_asked_for(profile: str | None, sets: list[str], given: dict[str, Any]) -> Cell:
-    """The cell that the command line asks for, checked, with its choices made."""
-    from powerbench.errors import Unavailable, UsageError
-    from powerbench.metering import choose_for
-    from powerbench.profile import assignment, find_profile, load_profile, make_cell, resolve
-
-    assigned = dict(map(assignment, sets))
-    if len(assigned) < len(sets):
-        raise UsageError("A key is given twice with --set; leave one out.")
-    loaded = load_profile(find_profile(profile)) if profile is not None else None
-    cell = make_cell(profile=loaded, sets=assigned, options=given)
-    sources, _ = choose_for(cell)
-    if cell.require_power and not sources:
-        why = "--power is none." if cell.power == "none" else "see `powerbench doctor` for why, source by source."
-        raise Unavailable(f"Energy is required (--require-power), but there is no meter to open: {why}")
-    return resolve(cell, metered=bool(sources))
-
-
-def measure(cell: Cell, output: Path) -> Run:
-    """Measure with progress on stderr."""
-    from powerbench.cli.progress import ProgressLine
-    from powerbench.session import record_run
-
-    with ProgressLine(cell) as line:
-        return record_run(cell, parent=output, on_progress=line.show, progress_period_s=REFRESH_S)
-
-
-def require_energy(measured: Run) -> int:
-    """0 where the energy is whole or was not required; else 1, with a word on what is missing."""
-    from powerbench.analysis.energy import find_energy
-
-    if not measured.record.the_cell.require_power:
-        return 0
-    energy, reason, _ = find_energy(measured.record, measured.steps[0], measured.curves())
-    if energy is not None and not energy.partial:
-        return 0
-    say(f"powerbench: Energy was required (--require-power): {reason or 'the meter was lost before the end'}.")
-    return 1
-
-
 def show(measured: Run, *, json: bool) -> None:
     """The result on stdout; on stderr how it ended if not well, where it lies, and what to type next."""
-    from powerbench.reports import FORMATS
+    from powerbench.reports.json import as_json
+    from powerbench.reports.terminal import as_terminal
 
     record = measured.record
     try:
         if json or record.windows.get("measured"):
-            print_result(FORMATS["json" if json else "terminal"]([measured]))
+            print_result(as_json([measured]) if json else as_terminal([measured]))
             say()
     finally:
         if record.status != "complete":

@@ -45,18 +45,7 @@ class RunDir:
 
     def write_record(self, record: RunRecord) -> None:
         """Replace `run.json` in one stroke: a reader finds the old one or the new one, also after a power cut."""
-        aside = self.path / "run.json.new"
-        aside.unlink(missing_ok=True)
-        with aside.open("xb") as file:  # not through a link that somebody has put there
-            file.write(msgspec.json.format(msgspec.json.encode(record), indent=1))
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(self.record)
-        folder = os.open(self.path, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        write_whole(self.record, record)
 
     def link_latest(self) -> None:
         """Point `latest`, beside this directory, to it."""
@@ -72,6 +61,22 @@ class RunDir:
                 aside.unlink(missing_ok=True)
 
 
+def write_whole(path: Path, record: msgspec.Struct) -> None:
+    """Replace the JSON file `path` so that there is no moment at which it is not whole. Raises OSError."""
+    aside = path.with_name(f"{path.name}.new")
+    aside.unlink(missing_ok=True)
+    with aside.open("xb") as file:  # not through a link that somebody has put there
+        file.write(msgspec.json.format(msgspec.json.encode(record), indent=1))
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
 def create_run_dir(parent: Path, cell: Cell, *, now: datetime | None = None) -> RunDir:
     """Make a new run directory below `parent`.
 
@@ -84,6 +89,11 @@ def create_recording_dir(parent: Path, command: Sequence[str] | None, *, now: da
     """The same for a recording of power, while `command` runs or while nothing of ours does."""
     what = "power" if not command else f"power-{slug(Path(command[0]).name)}"
     return _create(parent, f"{_stamp(now or datetime.now(UTC))}-{what}")
+
+
+def create_sweep_dir(parent: Path, profile: str, *, now: datetime | None = None) -> RunDir:
+    """The same for the runs of a sweep."""
+    return _create(parent, f"{_stamp(now or datetime.now(UTC))}-{slug(profile)}")
 
 
 def _create(parent: Path, name: str) -> RunDir:

@@ -117,11 +117,12 @@ def _load_recording(rundir: RunDir, record: RunRecord) -> Run:
     if record.status == "running" and not is_alive(record.supervisor, record.clock.boot_id):
         if read_record(rundir).status != "running":  # it was ended while we read
             return load_run(rundir.path)
-        record = msgspec.structs.replace(record, status="interrupted", reason=_gone(record))
+        record = msgspec.structs.replace(record, status="interrupted", reason=gone(record))
     return Run(rundir.path, record, [StepTrace()])
 
 
-def _gone(record: RunRecord) -> str:
+def gone(record: RunRecord) -> str:
+    """Why a run whose supervisor is gone reads as interrupted."""
     return f"its supervisor (pid {record.supervisor.pid}) is gone without having ended it"
 
 
@@ -146,7 +147,7 @@ def _as_far_as_it_came(
 ) -> RunRecord:
     """The record of a run that is not over, or was never ended."""
     if not alive:
-        record = msgspec.structs.replace(record, status="interrupted", reason=_gone(record))
+        record = msgspec.structs.replace(record, status="interrupted", reason=gone(record))
     record = complete_record(record, events, steps)
     return record if record.peak_memory_bytes is not None else with_sampled_peak(record, rundir)
 

@@ -26,6 +26,9 @@ class Workload(Protocol):
     def check(self, cell: Cell) -> None:
         """Raise UsageError where the cell makes no sense for this workload. Imports no torch."""
 
+    def work(self, cell: Cell) -> float:
+        """How much a step does, in a unit of the workload's own: twice as much takes about twice as long."""
+
     def build(self, cell: Cell, device: Device) -> tuple[Step, WorkloadRecord]:
         """Everything that a step needs, in memory and on the device, and what a step is. Only in the worker."""
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from powerbench.errors import UsageError
 from powerbench.records import Cell, WorkloadRecord
-from powerbench.workloads.models import LABELS, check_model, flop_per_sample, load_config, load_model, revision_of
+from powerbench.workloads.models import LABELS, check_model, facts_of, load_config, load_model, revision_of
+from powerbench.workloads.operations import flop_of, flop_per_sample
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +33,11 @@ class Bert:
         if cell.mode == "inference" and cell.accumulation > 1:
             raise UsageError("accumulation is for training; leave it at 1, and choose --batch-size, for inference.")
 
+    def work(self, cell: Cell) -> float:
+        """Floating-point operations of a step, roughly for what is no plain encoder."""
+        a_sample = flop_of(facts_of(cell.model), mode=cell.mode, tokens=cell.sequence_length)
+        return a_sample * cell.batch_size * cell.accumulation
+
     def build(self, cell: Cell, device: Device) -> tuple[Step, WorkloadRecord]:
         """The model on the device, a pool of distinct batches, and the step over them.
 
@@ -49,7 +55,7 @@ class Bert:
         batches = make_batches(cell, device, vocabulary=config.vocab_size)
         step = make(cell, torch.compile(model) if cell.compile else model, batches, device)
         samples = cell.batch_size * cell.accumulation
-        flop = flop_per_sample(config, cell)
+        flop = flop_per_sample(config, mode=cell.mode, tokens=cell.sequence_length)
         record = WorkloadRecord(
             samples_per_step=samples,
             parameters=sum(parameter.numel() for parameter in model.parameters()),

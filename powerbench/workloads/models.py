@@ -24,27 +24,19 @@ CONFIG = "config.json"
 LABELS = 2
 # These count positions from behind the padding token's (transformers, create_position_ids_from_input_ids).
 OFFSET_BY_PADDING = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer", "luke")
-# Encoders of plain attention over the whole sequence and a feed-forward part of two products; of others (relative or
-# local attention, gated parts) the count below would be wrong.
-PLAIN_ENCODERS = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert")
 
 
 def check_model(cell: Cell) -> None:
     """What can be told of a cell's model without torch. Raises UsageError."""
-    if cell.model in SIZES:
-        positions: int | None = positions_of(SIZES[cell.model].facts)
-    elif is_folder(cell.model):
-        facts = facts_in(Path(cell.model))
-        if "auto_map" in facts:
-            raise UsageError(
-                f"The model in {cell.model} brings Python code of its own (auto_map in its {CONFIG}), which powerbench "
-                "does not run: choose one of an architecture that transformers has."
-            )
-        positions = positions_of(facts)
-    else:
+    if cell.model not in SIZES and not is_folder(cell.model):
         refuse_slip(cell.model)
-        positions = None
-    check_length(cell, positions)
+    facts = facts_of(cell.model)
+    if "auto_map" in facts:
+        raise UsageError(
+            f"The model in {cell.model} brings Python code of its own (auto_map in its {CONFIG}), which powerbench "
+            "does not run: choose one of an architecture that transformers has."
+        )
+    check_length(cell, positions_of(facts))
 
 
 def refuse_slip(model: str) -> None:
@@ -89,6 +81,13 @@ def facts_in(folder: Path) -> dict[str, Any]:
     if not isinstance(facts, dict):
         raise UsageError(f"{folder / CONFIG} is no configuration of a model: save the model again.")
     return facts
+
+
+def facts_of(model: str) -> Mapping[str, Any]:
+    """What can be told of a model's configuration without the hub."""
+    if model in SIZES:
+        return SIZES[model].facts
+    return facts_in(Path(model)) if is_folder(model) else {}
 
 
 def positions_of(facts: Mapping[str, Any]) -> int | None:
@@ -251,18 +250,3 @@ def cache_folder() -> str:
     """Where the hub's files are kept on this machine (huggingface_hub, `HF_HUB_CACHE`)."""
     home = os.environ.get("HF_HOME") or str(Path("~/.cache/huggingface").expanduser())
     return os.environ.get("HF_HUB_CACHE") or str(Path(home) / "hub")
-
-
-def flop_per_sample(config: PreTrainedConfig, cell: Cell) -> float | None:
-    """Floating-point operations for one sample; None for architectures whose products are not known here.
-
-    Forward `L (8 S H^2 + 4 S^2 H + 4 S H F)`, which is `24 L S H^2 + 4 L S^2 H` where the feed-forward part F is four
-    times as wide as H; three times that in training. Matrix products of the encoder only; embeddings, softmax and the
-    optimizer are left out.
-    """
-    if config.model_type not in PLAIN_ENCODERS:
-        return None
-    layers, hidden, sequence = config.num_hidden_layers, config.hidden_size, cell.sequence_length
-    wide = config.hidden_dim if config.model_type == "distilbert" else config.intermediate_size
-    forward = layers * (8 * sequence * hidden**2 + 4 * sequence**2 * hidden + 4 * sequence * hidden * wide)
-    return float(forward * (3 if cell.mode == "training" else 1))

@@ -23,6 +23,10 @@ class Sleep:
         if cell.device not in ("auto", self.only_device):
             raise UsageError(f"The model sleep runs on the cpu, not on {cell.device}: leave --device out.")
 
+    def work(self, cell: Cell) -> float:
+        """Milliseconds."""
+        return cell.sleep_ms
+
     def build(self, cell: Cell, device: Device) -> tuple[Step, WorkloadRecord]:
         """Nothing to build."""
         seconds = cell.sleep_ms / 1000

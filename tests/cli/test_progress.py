@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from powerbench.cli.progress import in_words
+from powerbench.cli.progress import in_words, whole_left_s
 from powerbench.pace import Progress, Stage
+from powerbench.rundir.sweeps import Measurement
+from powerbench.sweep import Standing
 from tests.rundir import a_cell, a_record
 
 
@@ -43,3 +45,23 @@ def test_each_stage_has_its_words(stage: Stage, model: str, words: str) -> None:
 )
 def test_pace_and_time_left_stand_behind_where_they_are_known(step_s: float, left_s: float | None, words: str) -> None:
     assert standing("measuring", step_s=step_s, left_s=left_s) == words
+
+
+@pytest.mark.parametrize(
+    ("this_s", "after_s", "left_s", "elapsed_s", "whole_s"),
+    [
+        (60.0, 100.0, None, 10.0, 150.0),  # it tells nothing yet: as expected, less what is over
+        (60.0, 100.0, None, 70.0, 100.0),  # longer than expected is no time to come
+        (60.0, 100.0, 45.0, 10.0, 145.0),  # it tells itself
+        (None, 100.0, 45.0, 10.0, 145.0),
+        (None, 100.0, None, 10.0, None),
+        (60.0, None, 45.0, 10.0, None),
+    ],
+)
+def test_what_is_left_of_a_sweep_is_this_run_and_all_after_it(
+    this_s: float | None, after_s: float | None, left_s: float | None, elapsed_s: float, whole_s: float | None
+) -> None:
+    cell = a_cell()
+    standing = Standing(Measurement(cell=cell), cell, 3, 8, this_s, after_s)
+
+    assert whole_left_s(standing, left_s, elapsed_s=elapsed_s) == whole_s

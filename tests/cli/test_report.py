@@ -47,11 +47,25 @@ def test_a_run_is_shown_on_stdout_and_nothing_on_stderr(capsys: Screen, golden: 
 def test_as_json_a_run_is_an_object_and_several_are_a_list(capsys: Screen, golden: Path) -> None:
     assert main(["report", str(golden), "--json"]) == 0
     one = json.loads(capsys.readouterr().out)
-    assert main(["report", str(golden), str(golden), "--json"]) == 0
+    again = shutil.copytree(golden, golden.parent / "z again")
+    assert main(["report", str(golden), str(again), "--json"]) == 0
     two = json.loads(capsys.readouterr().out)
 
     assert (one["run"], one["steps"], one["wall_s"]) == (str(golden), 20, 0.045571348)
-    assert two == [one, one]
+    assert two == [one, one | {"run": str(again)}]
+
+
+def test_a_folder_is_a_list_in_json_even_of_one(capsys: Screen, golden: Path) -> None:
+    assert main(["report", str(golden.parent), "--json"]) == 0
+
+    (one,) = json.loads(capsys.readouterr().out)
+    assert one["run"] == str(golden)
+
+
+def test_a_run_named_twice_is_one_run(capsys: Screen, golden: Path) -> None:
+    assert main(["report", str(golden), str(golden.parent), "--format", "json"]) == 0
+
+    assert [it["run"] for it in json.loads(capsys.readouterr().out)] == [str(golden)]
 
 
 def test_latest_is_followed_to_the_run(capsys: Screen, golden: Path) -> None:
@@ -90,21 +104,77 @@ def test_a_broken_record_is_refused(capsys: Screen, golden: Path) -> None:
     assert refused(capsys, golden).startswith(f"powerbench: {record} is ")
 
 
-def test_a_folder_that_is_no_run_is_refused_with_the_remedy(capsys: Screen, tmp_path: Path) -> None:
+def test_a_folder_without_runs_is_refused_with_the_remedy(capsys: Screen, tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "missing"):
         assert refused(capsys, path) == (
-            f"powerbench: {path} is not a run: it holds no run.json. Name the folder that `powerbench run` printed, "
-            "or runs/latest.\n"
+            f"powerbench: There is no run in {path}: name the folder that `powerbench run` printed, or one that holds "
+            "such folders.\n"
         )
 
 
-def test_one_bad_run_among_good_ones_shows_none(capsys: Screen, golden: Path, tmp_path: Path) -> None:
+def test_a_run_that_is_not_there_stops_the_report_of_the_others(capsys: Screen, golden: Path, tmp_path: Path) -> None:
     assert main(["report", str(golden), str(tmp_path / "missing")]) == 1
 
     assert capsys.readouterr().out == ""
 
 
-def test_without_a_run_it_is_wrong_usage(capsys: Screen) -> None:
-    assert main(["report"]) == 2
+def test_a_damaged_run_among_others_is_named_and_the_rest_is_shown(capsys: Screen, golden: Path) -> None:
+    damaged = Path(shutil.copytree(golden, golden.parent / "damaged"))
+    (damaged / "run.json").write_text("{")
 
-    assert "Missing argument 'RUN...'" in capsys.readouterr().err
+    assert main(["report", str(golden.parent), "--json"]) == 0
+
+    told = capsys.readouterr()
+    assert [it["run"] for it in json.loads(told.out)] == [str(golden)]
+    assert told.err.startswith(f"powerbench: Left out: {damaged / 'run.json'} is no run record (")
+    assert told.err.count("\n") == 1
+
+
+def test_where_every_run_is_damaged_there_is_no_report(capsys: Screen, golden: Path) -> None:
+    again = Path(shutil.copytree(golden, golden.parent / "again"))
+    for run in (golden, again):
+        (run / "run.json").write_text("{")
+
+    assert refused(capsys, golden.parent).startswith("powerbench: None of the 2 runs can be read; the first: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "Name a run, a sweep, or a folder of them: powerbench report RUN..."),
+        (
+            ["{run}", "--format", "pdf"],
+            "There is no format called 'pdf'; choose one of terminal, csv, json, parquet.",
+        ),
+        (["{run}", "--json", "--format", "csv"], "--json and --format csv are two formats; leave one out."),
+        (
+            ["{run}", "--format", "parquet"],
+            "parquet is not printed but written to a file: name it with --output FILE.",
+        ),
+    ],
+    ids=["no run", "no such format", "two formats", "no file"],
+)
+def test_what_cannot_be_meant_is_wrong_usage(capsys: Screen, golden: Path, arguments: list[str], sentence: str) -> None:
+    assert main(["report", *(it.replace("{run}", str(golden)) for it in arguments)]) == 2
+
+    told = capsys.readouterr()
+    assert (told.out, told.err) == ("", f"powerbench: {sentence}\n")
+
+
+def test_a_format_that_prints_can_be_written_to_a_file(capsys: Screen, golden: Path, tmp_path: Path) -> None:
+    file = tmp_path / "it.json"
+
+    assert main(["report", str(golden), "--json", "--output", str(file)]) == 0
+
+    told = capsys.readouterr()
+    assert (told.out, told.err) == ("", f"Written to {file}\n")
+    assert json.loads(file.read_text())["run"] == str(golden)
+
+
+def test_a_file_that_cannot_be_written_is_named(capsys: Screen, golden: Path, tmp_path: Path) -> None:
+    assert main(["report", str(golden), "--output", str(tmp_path / "missing" / "it.txt")]) == 1
+
+    assert capsys.readouterr().err == (
+        f"powerbench: Cannot write {tmp_path / 'missing' / 'it.txt'}: No such file or directory; choose another file "
+        "with --output.\n"
+    )

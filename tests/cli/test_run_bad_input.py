@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,7 @@ WHOLE = "must be a whole number from 1 to 10,000,000"
         ("--min-seconds long", "--min-seconds must be a number of seconds, 0 or more, not 'long'."),
         (
             "--batch-size 1,2,4",
-            "--batch-size is a list, but a run measures one cell: give one value, and run once for each.",
+            f"--batch-size {WHOLE}, not '1,2,4'; for several, give --batch-size once for each.",
         ),
         ("--copy twice", "--copy must be one of async, blocking, resident, not 'twice'."),
         ("--attention none", "--attention must be one of eager, sdpa, not 'none'."),
@@ -66,9 +67,27 @@ WHOLE = "must be a whole number from 1 to 10,000,000"
         ("--set seed=", "In --set, seed must be a whole number from 0 to 10,000,000, not nothing."),
         ("--set learning_rate=.nan", "In --set, learning_rate must be a number above 0, not nan."),
         ("--set sleep_ms=.inf", "In --set, sleep_ms must be a number above 0, not inf."),
+        ("--set batch_size=[1,many]", f"In --set, batch_size {WHOLE}, not 'many'."),
+        ("--set repeats=[1,2]", "In --set, repeats is one for the whole sweep: give one value."),
+        ("--repeats 0", f"--repeats {WHOLE}, not 0."),
+        ("--cooldown long", "--cooldown must be a number of seconds, 0 or more, not 'long'."),
+        ("--batch-size 8 --batch-size 8", "--batch-size names a value twice; to measure a cell again, use --repeats."),
+        ("--batch-size 8 --batch-size many", f"--batch-size {WHOLE}, not 'many'."),
+        ("--repeats 2 --repeats 3", "--repeats is given twice, and there is room for one: leave one out."),
+        ("--power none --power=rapl", "--power is given twice, and there is room for one: leave one out."),
+        ("--output here --output there", "--output is given twice, and there is room for one: leave one out."),
         (
-            "--set batch_size=[1,2]",
-            "In --set, batch_size is a list, but a run measures one cell: give one value, and run once for each.",
+            "--retry oom,cold",
+            "--retry knows no status 'cold'; choose of complete, oom, swapping, timeout, unavailable, failed.",
+        ),
+        (
+            "--sequence-length 128 --sequence-length 513",
+            "sequence_length is 513, but bert-base-cased has only 512 positions; "
+            "choose at most 512 with --sequence-length.",
+        ),
+        (
+            "--set seed=[1,2] --repeats 10000",
+            "That makes 20,000 measurements; give fewer values, 10,000 at most in all.",
         ),
         ("--model bert-tinny", "There is no built-in model called 'bert-tinny'; did you mean bert-tiny?"),
         ("--device cudaa", "There is no device called 'cudaa'; did you mean cuda?"),
@@ -118,9 +137,8 @@ def test_a_wrong_setting_is_one_line_however_long(capsys: Screen, tmp_path: Path
         (b"batch_size: many\n", f"In the profile {{}}, batch_size {WHOLE}, not 'many'."),
         (b"trace: 1\n", "In the profile {}, trace must be true or false, not 1."),
         (
-            b"batch_size: [8, 16]\n",
-            "In the profile {}, batch_size is a list, but a run measures one cell: "
-            "give one value, and run once for each.",
+            b"batch_size: [8, many]\n",
+            f"In the profile {{}}, batch_size {WHOLE}, not 'many'.",
         ),
         (
             b"min_seconds: .inf\n",
@@ -184,3 +202,17 @@ def test_a_power_source_that_there_is_not_is_refused_before_anything_is_made(
     capsys: Screen, tmp_path: Path, source: str, status: int
 ) -> None:
     assert refused(capsys, tmp_path, "--model", "sleep", "--steps", "1", "--set", f"power={source}")[0] == status
+
+
+def test_a_sweep_of_nothing_but_a_device_that_is_not_here_is_refused(capsys: Screen, tmp_path: Path) -> None:
+    status, said = refused(capsys, tmp_path, "--device", "mps" if sys.platform != "darwin" else "xpu", "--repeats", "2")
+
+    assert (status, said.count("\n")) == (3, 1)
+
+
+def test_there_is_nothing_to_resume_where_there_is_no_such_sweep(capsys: Screen, tmp_path: Path) -> None:
+    assert refused(capsys, tmp_path, "--model", "sleep", "--resume") == (
+        1,
+        f"powerbench: In {tmp_path / 'runs'} there is no sweep of these very cells on this machine to go on with: type "
+        "the command as it was, name its folder with --output, or leave --resume out to begin anew.\n",
+    )

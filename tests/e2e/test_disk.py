@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from tests.e2e.commands import (
     stepping_in,
     swept,
     told,
+    wait_for,
 )
 
 FULL = Path("/dev/full")
@@ -221,3 +223,36 @@ def test_a_record_that_vanishes_below_a_run_is_a_sentence(tmp_path: Path) -> Non
 
 if sys.platform != "linux":
     pytestmark = pytest.mark.skip(reason="tmpfs and /dev/full are Linux's")
+
+
+class TestASweepOnAFullDisk:
+    SWEEP = (*SLEEP, "--power", "none", "--steps", "300", "--set", "seed=[1, 2]")
+
+    def test_stops_with_a_sentence_and_goes_on_when_there_is_room(self, mounted: Mount) -> None:
+        disk = mounted("size=2m")
+        process = start("run", *self.SWEEP, "--output", disk / "runs")
+        sweep = wait_for(lambda: next((disk / "runs").glob("2*/sweep.json"), None), "sweep.json").parent
+        stepping_in(sweep)
+
+        fill(disk)
+        done = ended(process)
+
+        assert (done.status, done.stdout) == (1, "")
+        assert "No space left on device" in told(done)
+        assert told(done).endswith("The sweep stops here; mend that, and the same command with --resume goes on.")
+
+        (disk / "filling").unlink()
+        again = powerbench("run", *self.SWEEP, "--resume", "--retry", "failed", "--json", "--output", disk / "runs")
+        assert (again.status, [run["status"] for run in json.loads(again.stdout)]) == (0, ["complete"] * 2)
+        nobody_is_left(disk)
+
+    def test_without_room_for_its_file_is_a_sentence_and_no_folder(self, mounted: Mount) -> None:
+        disk = mounted("size=64k")
+        (disk / "runs").mkdir()
+        fill(disk)
+
+        done = powerbench("run", *self.SWEEP, "--output", disk / "runs")
+
+        assert (done.status, done.stdout) == (1, "")
+        assert told(done).endswith("No space left on device. Make room, or choose another folder with --output.")
+        assert list((disk / "runs").iterdir()) == []

@@ -14,17 +14,21 @@ from powerbench.records import Cell
 from powerbench.reports.terminal import as_terminal
 from powerbench.rundir.load import Run, load_run
 from powerbench.workloads.bert import Bert, training_step
-from powerbench.workloads.models import flop_per_sample, load_config, load_model
+from powerbench.workloads.models import load_config, load_model
+from powerbench.workloads.operations import flop_per_sample
 from powerbench.workloads.sizes import SIZES
 from tests.e2e.commands import powerbench, running_in
 
 CPU = DEVICES["cpu"]
-TINY = ("--model", "bert-tiny", "--batch-size", "2", "--sequence-length", "16", "--steps", "6", "--warmup", "2")
+SMALL = ("--batch-size", "2", "--sequence-length", "16")
 
 
-def measured(folder: Path, *arguments: str, **options: Any) -> tuple[Run, dict[str, Any]]:
+def measured(
+    folder: Path, *arguments: str, size: tuple[str, ...] = SMALL, **options: Any
+) -> tuple[Run, dict[str, Any]]:
     """A run of bert-tiny with these arguments, as it lies on disk, and what `--json` printed."""
-    done = powerbench("run", *TINY, *arguments, "--json", "--output", folder, **options)
+    steps = ("--model", "bert-tiny", "--steps", "6", "--warmup", "2")
+    done = powerbench("run", *steps, *size, *arguments, "--json", "--output", folder, **options)
     assert done.status == 0, done.stderr
     run = load_run(running_in(folder))
     assert run.record.status == "complete"
@@ -45,8 +49,9 @@ def test_compiling_is_told_apart_and_in_no_step_and_attention_where_it_is_not_th
     """Of the smallest size and in float32: compiling takes half a minute, and in bfloat16 twice that."""
     fresh = {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}  # else a second run of this test compiles nothing
     smallest = ("--batch-size", "1", "--sequence-length", "8", "--mode", "inference")
+    ways = ("--attention", "eager", "--compile")
 
-    run, _ = measured(tmp_path / "runs", *smallest, "--attention", "eager", "--compile", env=fresh)
+    run, _ = measured(tmp_path / "runs", *ways, size=smallest, env=fresh)
 
     cell, work = run.record.the_cell, run.record.workload
     assert (cell.compile, cell.attention) == (True, "eager")
@@ -71,7 +76,7 @@ def test_float16_on_one_thread_and_all_batches_of_a_step_are_recorded_and_told(t
     assert ", 1 thread, " in as_terminal([run]).splitlines()[1]
     assert work is not None
     assert work.samples_per_step == 6
-    flop = flop_per_sample(load_config(cell, labels=2), Cell(mode="training", sequence_length=16))
+    flop = flop_per_sample(load_config(cell, labels=2), mode="training", tokens=16)
     assert flop is not None
     assert work.flop_per_step == 6 * flop
     assert summary["batch_size"] == 2

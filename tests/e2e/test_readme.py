@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import powerbench
-from powerbench.profile import TYPES
+from powerbench.settings import TYPES
 from tests.e2e.commands import powerbench as run_powerbench
 
 README = Path(powerbench.__file__).parents[1] / "README.md"

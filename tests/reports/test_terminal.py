@@ -9,7 +9,6 @@ import msgspec
 import pytest
 
 from powerbench.records import RunRecord, StepTrace, WorkloadRecord
-from powerbench.reports import FORMATS
 from powerbench.reports.terminal import as_terminal
 from powerbench.rundir.load import Run
 from tests.rundir import a_cell, a_record, steps_lasting
@@ -121,23 +120,3 @@ def test_threads_are_shown_on_the_cpu() -> None:
     facts = {"threads": 2, "torch": "2.13.0", "system": "Linux 6"}
 
     assert "\ncpu: Abacus 3000, 2 threads, torch 2.13.0, Linux 6\n" in as_terminal([a_run(environment=facts)])
-
-
-@pytest.mark.parametrize("show", FORMATS.values(), ids=FORMATS)
-@pytest.mark.parametrize(
-    "runs",
-    [
-        [a_run()],
-        [a_run(), a_run()],
-        [a_run(StepTrace(), device=None, workload=None, environment={}, status="failed")],
-        [a_run(steps_lasting(None, None))],
-        [a_run(steps_lasting(*[None] * 9, 100), status="running")],
-    ],
-    ids=["one", "two", "nothing", "no edge", "one edge"],
-)
-def test_every_format_shows_every_run(show: Any, runs: list[Run]) -> None:
-    text = show(runs)
-
-    assert isinstance(text, str)
-    assert "bert-tiny" in text
-    assert "nan" not in text

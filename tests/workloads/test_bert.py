@@ -13,7 +13,8 @@ from powerbench.devices import DEVICES
 from powerbench.errors import UsageError
 from powerbench.records import Cell
 from powerbench.workloads.bert import Bert, make_batches
-from powerbench.workloads.models import flop_per_sample, load_config, load_model
+from powerbench.workloads.models import load_config, load_model
+from powerbench.workloads.operations import flop_per_sample
 from powerbench.workloads.sizes import SIZES
 
 CPU = DEVICES["cpu"]
@@ -115,9 +116,9 @@ class TestSizes:
     ) -> None:
         config = load_config(Cell(), labels=2)
 
-        forward = flop_per_sample(config, Cell(mode="inference", sequence_length=128))
+        forward = flop_per_sample(config, mode="inference", tokens=128)
         assert forward == 24 * 12 * 128 * 768**2 + 4 * 12 * 128**2 * 768 == 22_347_251_712
-        assert flop_per_sample(config, Cell(mode="training", sequence_length=128)) == 3 * forward
+        assert flop_per_sample(config, mode="training", tokens=128) == 3 * forward
 
     def test_flop_are_what_torch_counts_for_the_encoder(self) -> None:
         """Less the pooler and the classifier; eager, since torch does not count its fused attention on the cpu."""

@@ -14,7 +14,6 @@ from powerbench.records import Cell
 from powerbench.workloads.bert import Bert
 from powerbench.workloads.models import (
     check_model,
-    flop_per_sample,
     load_config,
     load_model,
     positions_of,
@@ -22,6 +21,7 @@ from powerbench.workloads.models import (
     why_not_loaded,
     why_not_taken,
 )
+from powerbench.workloads.operations import flop_of, flop_per_sample
 from powerbench.workloads.sizes import SIZES
 from tests.workloads.models import CONFIGS, save_model
 
@@ -95,9 +95,12 @@ class TestFlop:
     def test_of_others_of_its_kind_is_the_same(self, architecture: str, tmp_path: Path) -> None:
         bert, other = (a_cell(save_model(tmp_path / name, name)) for name in ("bert", architecture))
 
-        assert flop_per_sample(load_config(other, labels=2), other) == flop_per_sample(
-            load_config(bert, labels=2), bert
+        assert flop_per_sample(load_config(other, labels=2), mode="training", tokens=8) == flop_per_sample(
+            load_config(bert, labels=2), mode="training", tokens=8
         )
+
+    def test_of_what_says_nothing_of_itself_are_guessed_as_bert_base_s(self) -> None:
+        assert flop_of({}, mode="inference", tokens=128) == 22_347_251_712
 
 
 class TestPositions:

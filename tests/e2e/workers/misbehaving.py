@@ -80,6 +80,9 @@ class Misbehaving:
     def check(self, cell: Cell) -> None:
         """Whatever the cell."""
 
+    def work(self, cell: Cell) -> float:
+        return 1.0
+
     def build(self, cell: Cell, device: Device) -> tuple[Step, WorkloadRecord]:
         def step(index: int, /) -> None:
             time.sleep(0.002)
