@@ -10,6 +10,7 @@ from typing import Any
 from msgspec import Struct
 
 from powerbench.analysis.energy import Energy, find_energy
+from powerbench.analysis.pool import flop_per_step, tokens_per_step
 from powerbench.environment import SLOW_MODES
 from powerbench.records import EnergyCurve, RunRecord, Status, StepTrace
 from powerbench.units import NS_PER_MS, counted, duration, seconds_from_ns, significant
@@ -53,6 +54,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     wall_s_100_steps: float | None
     latency_ms: Latency | None
     samples_per_s: float | None
+    tokens_per_s: float | None
     tflop_per_s: float | None
     peak_memory_bytes: int | None
     energy: Energy | None
@@ -79,7 +81,8 @@ def summarize(
     done = sum(count for _, _, count in spans)
     wall_s = seconds_from_ns(spans[-1][1] - spans[0][0]) if spans else None
     rate = done / wall_s if wall_s else None
-    flop = record.workload.flop_per_step if record.workload else None
+    first = steps.stage.index("step") if spans else 0
+    flop, tokens = flop_per_step(record, first, done), tokens_per_step(record, first, done)
     samples = record.workload.samples_per_step if record.workload else None
     tflop_per_s = rate * flop / 1e12 if rate and flop is not None else None
     found = find_energy(record, steps, curves or {})
@@ -100,6 +103,7 @@ def summarize(
         wall_s_100_steps=TABLE_STEPS / rate if rate else None,
         latency_ms=latency(spans),
         samples_per_s=rate * samples if rate and samples is not None else None,
+        tokens_per_s=rate * tokens if rate and tokens is not None else None,
         tflop_per_s=tflop_per_s,
         peak_memory_bytes=record.peak_memory_bytes,
         energy=found.energy,
@@ -129,6 +133,7 @@ def _of_recording(run: str, record: RunRecord, steps: StepTrace, curves: Mapping
         wall_s_100_steps=None,
         latency_ms=None,
         samples_per_s=None,
+        tokens_per_s=None,
         tflop_per_s=None,
         peak_memory_bytes=None,
         energy=found.energy,

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from powerbench.analysis.energy import Energy
 from powerbench.analysis.summary import Latency, Summary, submission_ms, summarize
-from powerbench.records import Cell, RunRecord
+from powerbench.records import SYNTHETIC, Cell, RunRecord
 from powerbench.rundir.load import Run
 from powerbench.units import byte_size, counted, duration, significant
 
@@ -50,12 +50,19 @@ def headline(record: RunRecord) -> str:
     cell = record.the_cell
     if cell.model == "sleep":
         return f"sleep, {significant(cell.sleep_ms)} ms a step (the control)"
-    usual = f"{cell.model}, {cell.mode}, batch {cell.batch_size} x sequence {cell.sequence_length}, {cell.dtype}"
+    up_to = "up to " if cell.pad == "longest" else ""
+    shape = f"batch {cell.batch_size} x sequence {up_to}{cell.sequence_length}"
+    usual = f"{cell.model}, {cell.mode}, {shape}, {cell.dtype}"
     return ", ".join([usual, *unusual(cell)])
 
 
 def unusual(cell: Cell) -> Iterable[str]:
     """The settings that change what a step costs and are not the default, in words."""
+    if cell.dataset != SYNTHETIC:
+        yield f"text of {cell.dataset}"
+    if cell.mode == "training" and (cell.optimizer != "adam" or cell.fused is not None):
+        fused = {None: "", True: "fused ", False: "unfused "}[cell.fused]
+        yield f"{fused}{cell.optimizer}"
     if cell.weights != "random":
         yield f"{cell.weights} weights"
     if cell.attention != "sdpa":
@@ -101,7 +108,7 @@ def figures(summary: Summary, run: Run) -> Iterable[tuple[str, str]]:
     if record.workload is not None and record.workload.compile_s is not None:
         yield "Compiling", f"{duration(record.workload.compile_s)}, before the warm-up"
     if summary.samples_per_s is not None and record.the_cell.model != "sleep":
-        yield "Throughput", f"{significant(summary.samples_per_s)} samples/s, {_operations(summary)}"
+        yield "Throughput", ", ".join(_throughput(summary))
     if summary.peak_memory_bytes is not None:
         yield "Peak memory", f"{byte_size(summary.peak_memory_bytes)} ({record.peak_memory_of})"
     if summary.energy is None:
@@ -175,10 +182,12 @@ def _wall(steps: int, wall_s: float, wall_s_100_steps: float | None) -> str:
     return text if steps == 100 or wall_s_100_steps is None else f"{text} ({duration(wall_s_100_steps)} for 100)"
 
 
-def _operations(summary: Summary) -> str:
-    if summary.tflop_per_s is None:
-        return "TFLOP/s unknown"
-    return f"{significant(summary.tflop_per_s)} TFLOP/s"
+def _throughput(summary: Summary) -> Iterable[str]:
+    if summary.samples_per_s is not None:
+        yield f"{significant(summary.samples_per_s)} samples/s"
+    if summary.tokens_per_s is not None:
+        yield f"{significant(summary.tokens_per_s)} tokens/s"
+    yield "TFLOP/s unknown" if summary.tflop_per_s is None else f"{significant(summary.tflop_per_s)} TFLOP/s"
 
 
 def _energy(energy: Energy) -> str:

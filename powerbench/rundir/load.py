@@ -209,6 +209,7 @@ def complete_record(record: RunRecord, events: Iterable[dict[str, Any]], steps: 
         if event["event"] == "ready":
             changes["device"] = msgspec.convert(event["device"], DeviceRecord)
             changes["workload"] = msgspec.convert(event["workload"], WorkloadRecord)
+            notes += changes["workload"].notes
             changes["environment"] = record.environment | event["environment"]
         elif event["event"] == "anchor":
             changes["device"] = msgspec.structs.replace(changes["device"], anchor_error_ns=event["error_ns"])

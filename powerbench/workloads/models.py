@@ -109,7 +109,7 @@ def load_config(cell: Cell, *, labels: int) -> PreTrainedConfig:
     task: dict[str, Any] = {"num_labels": labels, "problem_type": "single_label_classification"}
     if cell.model in SIZES and cell.weights == "random":
         return BertConfig(**SIZES[cell.model].facts, **task)
-    with errors_told(cell.model):
+    with errors_told(cell.model), quiet_about_the_classifier():
         config = AutoConfig.from_pretrained(source_of(cell.model), trust_remote_code=False, **task)
     if getattr(config, "is_encoder_decoder", False):
         raise PowerbenchError(f"{cell.model} is an encoder with a decoder ({config.model_type}): choose an encoder.")
@@ -182,7 +182,7 @@ def revision_of(cell: Cell) -> str | None:
 
 @contextmanager
 def quiet_about_the_classifier() -> Iterator[None]:
-    """transformers warns that a fresh classifier is to be trained, which is what is about to be done."""
+    """transformers warns of other labels and of a fresh classifier, which are what is asked for."""
     from transformers.utils import logging
 
     before = logging.get_verbosity()

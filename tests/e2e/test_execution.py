@@ -13,10 +13,11 @@ from powerbench.devices import DEVICES
 from powerbench.records import Cell
 from powerbench.reports.terminal import as_terminal
 from powerbench.rundir.load import Run, load_run
-from powerbench.workloads.bert import Bert, training_step
+from powerbench.workloads.bert import Bert
 from powerbench.workloads.models import load_config, load_model
 from powerbench.workloads.operations import flop_per_sample
 from powerbench.workloads.sizes import SIZES
+from powerbench.workloads.steps import training_step
 from tests.e2e.commands import powerbench, running_in
 
 CPU = DEVICES["cpu"]

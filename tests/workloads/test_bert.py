@@ -12,7 +12,8 @@ import pytest
 from powerbench.devices import DEVICES
 from powerbench.errors import UsageError
 from powerbench.records import Cell
-from powerbench.workloads.bert import Bert, make_batches
+from powerbench.workloads.batches import copied, random_pool
+from powerbench.workloads.bert import Bert
 from powerbench.workloads.models import load_config, load_model
 from powerbench.workloads.operations import flop_per_sample
 from powerbench.workloads.sizes import SIZES
@@ -237,16 +238,20 @@ class TestRepeating:
         assert runs[0] == runs[1] != runs[2]
 
 
+def batches(cell: Cell) -> Any:
+    return copied(random_pool(cell, vocabulary=100), cell, CPU)
+
+
 class TestBatches:
     def test_are_distinct_and_come_round_in_turn(self) -> None:
-        batch = make_batches(tiny(batches=4), CPU, vocabulary=100)
+        batch = batches(tiny(batches=4))
 
         tokens = [batch(index)["input_ids"] for index in range(4)]
         assert not any(one.equal(other) for one, other in combinations(tokens, 2))
         assert batch(5)["input_ids"].equal(tokens[1])
 
     def test_have_the_shape_of_the_cell_and_tokens_of_the_vocabulary(self) -> None:
-        batch = make_batches(tiny(batch_size=3, sequence_length=200), CPU, vocabulary=100)(0)
+        batch = batches(tiny(batch_size=3, sequence_length=200))(0)
 
         assert batch["input_ids"].shape == (3, 200)
         assert batch["labels"].shape == (3,)
