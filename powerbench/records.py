@@ -88,6 +88,15 @@ class Cell(Struct, frozen=True, kw_only=True):
     sleep_ms: Positive = 10.0
 
 
+def phases_of(cell: Cell) -> list[str]:
+    """The stretches of a step that are stamped, in their order; none in an ordinary run."""
+    a_round = ["data"] if cell.include_data else []
+    if cell.phases:
+        a_round += ["copy", "forward"] if cell.mode == "inference" else ["copy", "forward", "backward"]
+    last = ["optimizer"] if cell.phases and cell.mode == "training" else []
+    return a_round * cell.accumulation + last
+
+
 class Supervisor(Struct, frozen=True):
     """The process that writes `run.json`; its start time (unix seconds) tells it from a later one of the same pid."""
 
@@ -179,6 +188,15 @@ class Reading(NamedTuple):
     time_ns: int
     rail: str
     energy_j: float
+
+
+class PhaseSpan(NamedTuple):
+    """A phase of a step, from moment to moment of the monotonic clock; one of several where batches are accumulated."""
+
+    step: int
+    phase: str
+    start_ns: int
+    end_ns: int
 
 
 class Gauge(NamedTuple):

@@ -10,9 +10,10 @@ from typing import Any
 from msgspec import Struct
 
 from powerbench.analysis.energy import Energy, find_energy
+from powerbench.analysis.phases import Phase, find_phases
 from powerbench.analysis.pool import flop_per_step, tokens_per_step
 from powerbench.environment import SLOW_MODES
-from powerbench.records import EnergyCurve, RunRecord, Status, StepTrace
+from powerbench.records import EnergyCurve, PhaseSpan, RunRecord, Status, StepTrace
 from powerbench.units import NS_PER_MS, counted, duration, seconds_from_ns, significant
 
 TABLE_STEPS = 100
@@ -60,6 +61,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     energy: Energy | None
     energy_reason: str | None
     slowdown: dict[str, Any] | None
+    phases: dict[str, Phase] | None
     notes: list[str]
 
 
@@ -71,9 +73,13 @@ class RecordingSummary(Summary, frozen=True, kw_only=True):
 
 
 def summarize(
-    run: str, record: RunRecord, steps: StepTrace, curves: Mapping[str, EnergyCurve] | None = None
+    run: str,
+    record: RunRecord,
+    steps: StepTrace,
+    curves: Mapping[str, EnergyCurve] | None = None,
+    phases: Sequence[PhaseSpan] = (),
 ) -> Summary:
-    """The figures of a run, named by the path `run`; `curves` are its joules by rail."""
+    """The figures of a run, named by the path `run`; `curves` are its joules by rail, `phases` those of its steps."""
     if record.cell is None:
         return _of_recording(run, record, steps, curves or {})
     cell = record.cell
@@ -86,6 +92,7 @@ def summarize(
     samples = record.workload.samples_per_step if record.workload else None
     tflop_per_s = rate * flop / 1e12 if rate and flop is not None else None
     found = find_energy(record, steps, curves or {})
+    phased = find_phases(record, steps, phases, curves or {} if found.energy is not None else {})
     return Summary(
         run=run,
         status=record.status,
@@ -109,7 +116,14 @@ def summarize(
         energy=found.energy,
         energy_reason=found.reason,
         slowdown=None,
-        notes=[*record.notes, *found.notes, *notes(record, spans, tflop_per_s), *unsynchronized(record, steps)],
+        phases=phased.phases,
+        notes=[
+            *record.notes,
+            *found.notes,
+            *phased.notes,
+            *notes(record, spans, tflop_per_s),
+            *unsynchronized(record, steps),
+        ],
     )
 
 
@@ -139,6 +153,7 @@ def _of_recording(run: str, record: RunRecord, steps: StepTrace, curves: Mapping
         energy=found.energy,
         energy_reason=found.reason,
         slowdown=None,
+        phases=None,
         notes=[*record.notes, *found.notes, *notes_on_machine(record)],
         command=record.command,
         exit_status=record.exit_status,

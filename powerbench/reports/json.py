@@ -21,7 +21,7 @@ def as_json_list(runs: Sequence[Run]) -> str:
 
 
 def _summary(run: Run) -> Summary:
-    return summarize(str(run.path), run.record, run.steps[0], run.curves())
+    return summarize(str(run.path), run.record, run.steps[0], run.curves(), run.phases())
 
 
 def _encoded(value: Summary | list[Summary]) -> str:

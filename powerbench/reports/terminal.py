@@ -27,7 +27,7 @@ def as_terminal(runs: Sequence[Run]) -> str:
 
 def describe(run: Run) -> list[str]:
     """The lines about one run."""
-    summary = summarize(str(run.path), run.record, run.steps[0], run.curves())
+    summary = summarize(str(run.path), run.record, run.steps[0], run.curves(), run.phases())
     if run.record.cell is None:
         return [
             *textwrap.wrap(recording_headline(run.record), WIDTH),
@@ -109,6 +109,7 @@ def figures(summary: Summary, run: Run) -> Iterable[tuple[str, str]]:
         yield "Compiling", f"{duration(record.workload.compile_s)}, before the warm-up"
     if summary.samples_per_s is not None and record.the_cell.model != "sleep":
         yield "Throughput", ", ".join(_throughput(summary))
+    yield from phase_rows(summary)
     if summary.peak_memory_bytes is not None:
         yield "Peak memory", f"{byte_size(summary.peak_memory_bytes)} ({record.peak_memory_of})"
     if summary.energy is None:
@@ -116,6 +117,22 @@ def figures(summary: Summary, run: Run) -> Iterable[tuple[str, str]]:
     else:
         yield "Energy", _energy(summary.energy)
         yield "Power", _power(summary.energy)
+
+
+def phase_rows(summary: Summary) -> Iterable[tuple[str, str]]:
+    """A line for each phase of a step: its milliseconds, its share of the step, its joules where they are known."""
+    phases, latency = summary.phases, summary.latency_ms
+    if phases is None or latency is None:
+        return
+    if list(phases) == ["data"]:
+        share = phases["data"].ms / latency.mean
+        yield "Data", f"{significant(phases['data'].ms)} ms a step ({share:.0%}): reading and tokenizing, in the step"
+        return
+    names, times = max(map(len, phases)), max(len(significant(phase.ms)) for phase in phases.values())
+    for number, (name, phase) in enumerate(phases.items()):
+        text = f"{name:<{names}}  {significant(phase.ms):>{times}} ms  {phase.ms / latency.mean:>4.0%}"
+        joules = "" if phase.j is None else f"  {significant(phase.j)} J"
+        yield "" if number else "Phases", text + joules
 
 
 def recording_headline(record: RunRecord) -> str:

@@ -35,6 +35,14 @@ class RunDir:
         """The steps of a rank, folded from its marks."""
         return self.path / f"steps-{rank}.csv"
 
+    def phase_marks(self, rank: int) -> Path:
+        """The memory-mapped stamps of the phases within a rank's steps."""
+        return self.path / f"phases-{rank}.bin"
+
+    def phases(self, rank: int) -> Path:
+        """The phases of a rank's steps, folded from those."""
+        return self.path / f"phases-{rank}.csv"
+
     def events(self, rank: int) -> Path:
         """What a worker said of itself."""
         return self.path / f"worker-{rank}.jsonl"

@@ -18,16 +18,19 @@ from powerbench.records import (
     SCHEMA,
     DeviceRecord,
     EnergyCurve,
+    PhaseSpan,
     RunRecord,
     Stage,
     StepTrace,
     Supervisor,
     Window,
     WorkloadRecord,
+    phases_of,
 )
 from powerbench.rundir import RECORD, RunDir
 from powerbench.rundir.lines import LineTail, read_energy, read_events, read_telemetry
 from powerbench.rundir.marks import MarksReader
+from powerbench.rundir.phases import PhasesReader, read_phases
 from powerbench.units import counted
 
 # How far two readings of one process's start time may lie apart (the kernel counts in hundredths of a second, and
@@ -51,6 +54,17 @@ class Run:
     def telemetry(self) -> dict[str, list[tuple[int, float]]]:
         """The numeric gauges by name, as (time_ns, value), read when they are asked for."""
         return read_telemetry(RunDir(self.path).telemetry)
+
+    def phases(self, rank: int = 0) -> list[PhaseSpan]:
+        """The phases within a rank's steps, read when they are asked for; none of an ordinary run."""
+        if self.record.cell is None or not (names := phases_of(self.record.cell)):
+            return []
+        rundir = RunDir(self.path)
+        # The marks first: they are removed when all of them are rows.
+        marks = PhasesReader(rundir.phase_marks(rank), names)
+        stamped = marks.read(until=len(self.steps[rank]))
+        rows = read_phases(rundir.phases(rank))
+        return rows + [span for span in stamped if not rows or span.step > rows[-1].step]
 
     def events(self, rank: int = 0) -> list[dict[str, Any]]:
         """What the worker of a rank said of itself, read when it is asked for."""

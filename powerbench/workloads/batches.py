@@ -40,11 +40,11 @@ def random_pool(cell: Cell, *, vocabulary: int) -> list[Batch]:
     return [batch() for _ in range(SYNTHETIC_BATCHES if cell.batches is None else cell.batches)]
 
 
-def copied(pool: Sequence[Batch], cell: Cell, device: Device) -> Batches:
-    """How the batch of a step gets to the device: the cell's `copy`. They come round in turn."""
-    ready, copy = [prepared(batch, cell, device) for batch in pool], to_device(cell, device)
+def in_turn(pool: Sequence[Batch], cell: Cell, device: Device) -> Batches:
+    """The batch of a step, where its copy begins; they come round in turn."""
+    ready = [prepared(batch, cell, device) for batch in pool]
     count = len(ready)
-    return lambda index: copy(ready[index % count])
+    return lambda index: ready[index % count]
 
 
 def prepared(batch: Batch, cell: Cell, device: Device) -> Batch:

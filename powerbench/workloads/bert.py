@@ -7,16 +7,20 @@ from typing import TYPE_CHECKING
 
 from powerbench.errors import UsageError
 from powerbench.records import SYNTHETIC, Cell, WorkloadRecord
-from powerbench.workloads.batches import LABELS, copied
-from powerbench.workloads.inputs import account_of, random_inputs, rows_needed, text_inputs
+from powerbench.workloads.batches import LABELS, to_device
+from powerbench.workloads.inputs import Inputs, account_of, fetched, random_inputs, rows_needed, text_inputs
 from powerbench.workloads.models import check_model, facts_of, load_config, load_model, revision_of
 from powerbench.workloads.operations import flop_of
+from powerbench.workloads.phased import phased_inference_step, phased_training_step
 from powerbench.workloads.steps import inference_step, training_step
 from powerbench.workloads.text import check_text, load_text
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from powerbench.devices import Device
     from powerbench.workloads import Step
+    from powerbench.workloads.laps import Laps
 
 
 class Bert:
@@ -30,13 +34,15 @@ class Bert:
         check_text(cell)
         if cell.mode == "inference" and cell.accumulation > 1:
             raise UsageError("accumulation is for training; leave it at 1, and choose --batch-size, for inference.")
+        if cell.include_data and cell.copy == "resident":
+            raise UsageError("--include-data reads batches in the step, and copy is resident: leave one out.")
 
     def work(self, cell: Cell) -> float:
         """Floating-point operations of a step, roughly for what is no plain encoder."""
         a_sample = flop_of(facts_of(cell.model), mode=cell.mode, tokens=cell.sequence_length)
         return a_sample * cell.batch_size * cell.accumulation
 
-    def build(self, cell: Cell, device: Device) -> tuple[Step, WorkloadRecord]:
+    def build(self, cell: Cell, device: Device, laps: Laps | None = None) -> tuple[Step, WorkloadRecord]:
         """The model on the device, its batches, and the step over them."""
         import torch
 
@@ -46,9 +52,7 @@ class Bert:
         inputs = random_inputs(cell, config) if text is None else text_inputs(cell, text, config)
         model = load_model(cell, config).to(device.torch_device())
         model.train(cell.mode == "training" and cell.dropout)
-        make = training_step if cell.mode == "training" else inference_step
-        batches = copied(inputs.pool, cell, device)
-        step = make(cell, torch.compile(model) if cell.compile else model, batches, device)
+        step = make_step(cell, torch.compile(model) if cell.compile else model, inputs, device, laps)
         record = WorkloadRecord(
             samples_per_step=cell.batch_size * cell.accumulation,
             parameters=sum(parameter.numel() for parameter in model.parameters()),
@@ -58,6 +62,17 @@ class Bert:
             revision=revision_of(cell),
         )
         return step, record
+
+
+def make_step(cell: Cell, model: PreTrainedModel, inputs: Inputs, device: Device, laps: Laps | None) -> Step:
+    """The step of the cell's mode, plain, or with stamps between its phases."""
+    fetch = fetched(cell, inputs, device, laps)
+    copy = to_device(cell, device)
+    if cell.phases and laps is not None:
+        make_phased = phased_training_step if cell.mode == "training" else phased_inference_step
+        return make_phased(cell, model, fetch, copy, device, laps)
+    make = training_step if cell.mode == "training" else inference_step
+    return make(cell, model, lambda index: copy(fetch(index)), device)
 
 
 def compile_now(step: Step, device: Device) -> float:

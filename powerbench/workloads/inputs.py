@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from powerbench.errors import PowerbenchError
 from powerbench.records import Cell
 from powerbench.units import counted
-from powerbench.workloads.batches import random_pool
+from powerbench.workloads.batches import in_turn, prepared, random_pool
 from powerbench.workloads.operations import flop_per_sample
 from powerbench.workloads.text import Text
 from powerbench.workloads.tokens import TextBatches, load_tokenizer
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedConfig
 
-    from powerbench.workloads.batches import Batch
+    from powerbench.devices import Device
+    from powerbench.workloads.batches import Batch, Batches
+    from powerbench.workloads.laps import Laps
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,23 @@ def text_inputs(cell: Cell, text: Text, config: PreTrainedConfig) -> Inputs:
     if cell.batches is not None and len(pool) < cell.batches:
         notes.append(f"{cell.dataset} has text for {len(pool)} full batches, not for {cell.batches}.")
     return Inputs(pool, batches.tokens, notes, batches.read)
+
+
+def fetched(cell: Cell, inputs: Inputs, device: Device, laps: Laps | None) -> Batches:
+    """The batch of a step, where its copy begins: made before, or read and made in the step, which is then stamped."""
+    read = inputs.read
+    if not cell.include_data or read is None or laps is None:
+        return in_turn(inputs.pool, cell, device)
+    stamps, phased = laps, cell.phases
+
+    def read_now(index: int) -> Batch:
+        if not phased:  # then the reading is all that is stamped, a row for each
+            stamps.begin(index)
+        batch = prepared(read(index), cell, device)
+        stamps.lap()
+        return batch
+
+    return read_now
 
 
 def account_of(cell: Cell, config: PreTrainedConfig, inputs: Inputs) -> dict[str, Any]:

@@ -43,6 +43,13 @@ def make_optimizer(cell: Cell, model: PreTrainedModel, device: Device) -> torch.
     return optimizer
 
 
+def make_scaler(cell: Cell, device: Device) -> torch.amp.GradScaler:
+    """What scales the gradients of float16; of other types it leaves them as they are."""
+    import torch
+
+    return torch.amp.GradScaler(torch.device(device.torch_device()).type, enabled=cell.dtype == "float16")
+
+
 def refuse_unfusable(kind: type[torch.optim.Optimizer], device: Device) -> None:
     """Raise PowerbenchError where torch cannot fuse this on the device: some versions say so in the first step only."""
     import torch
@@ -65,10 +72,8 @@ def training_step(cell: Cell, model: PreTrainedModel, batches: Batches, device: 
     float16 needs its gradients scaled, and scaling reads one number back from the device in each step: that is what
     training in float16 costs.
     """
-    import torch
-
     optimizer = make_optimizer(cell, model, device)
-    scaler = torch.amp.GradScaler(torch.device(device.torch_device()).type, enabled=cell.dtype == "float16")
+    scaler = make_scaler(cell, device)
     precision, rounds = autocast(cell, device), cell.accumulation
 
     def step(index: int, /) -> None:

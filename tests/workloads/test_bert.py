@@ -12,7 +12,7 @@ import pytest
 from powerbench.devices import DEVICES
 from powerbench.errors import UsageError
 from powerbench.records import Cell
-from powerbench.workloads.batches import copied, random_pool
+from powerbench.workloads.batches import in_turn, random_pool
 from powerbench.workloads.bert import Bert
 from powerbench.workloads.models import load_config, load_model
 from powerbench.workloads.operations import flop_per_sample
@@ -239,7 +239,7 @@ class TestRepeating:
 
 
 def batches(cell: Cell) -> Any:
-    return copied(random_pool(cell, vocabulary=100), cell, CPU)
+    return in_turn(random_pool(cell, vocabulary=100), cell, CPU)
 
 
 class TestBatches:
