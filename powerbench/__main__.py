@@ -13,10 +13,10 @@ def main() -> int:
         return 1
     if os.geteuid() == 0 and "SUDO_UID" in os.environ:
         sys.dont_write_bytecode = True  # of root's making there is no file, not even this one
+        from powerbench.keeper import is_for_another
         from powerbench.keeper import main as keep
-        from powerbench.keeper import must_keep
 
-        if must_keep(sys.argv[1:], os.environ, effective_uid=0):
+        if is_for_another(os.environ, effective_uid=0):
             return keep(sys.argv[1:])
     try:
         from powerbench.cli.app import main as run

@@ -98,6 +98,8 @@ class Recorder:
     def _named(self) -> RunDir:
         assert self._folder is not None
         rundir = RunDir(self._folder.resolve())
+        if not rundir.record.exists():
+            raise MeterLost(f"{self._folder} is no recording: name the folder that `powerbench power` is writing.")
         try:
             record = read_record(rundir)
         except PowerbenchError as error:

@@ -17,6 +17,8 @@ from powerbench.probe import Probe, probe
 from powerbench.records import RailRecord
 from powerbench.units import byte_size, counted, significant
 
+# Noise below this share of the power is that of the arithmetic.
+ROUNDING = 1e-9
 METER_PERIOD_S = 0.1
 BUSY_LOAD_PER_CORE = 0.25
 LITTLE_MEMORY = 0.25
@@ -100,9 +102,12 @@ def calibrations(sources: Mapping[str, Source]) -> Iterator[Check]:
 def _calibration_in_words(found: Calibration) -> str:
     if found.period_ms is None or found.idle_w is None or found.noise_w is None:
         return f"{found.rail} at rest: too few readings to tell ({found.readings})"
-    quantum = "it counted nothing" if found.quantum_j is None else f"at least {significant(found.quantum_j)} J each"
+    quantum = (
+        "it counted nothing" if found.quantum_j is None else f"the smallest step was {significant(found.quantum_j)} J"
+    )
+    noise_w = 0.0 if found.noise_w < ROUNDING * found.idle_w else found.noise_w
     return (
-        f"{found.rail} at rest: {significant(found.idle_w)} W, give or take {significant(found.noise_w)}; "
+        f"{found.rail} at rest: {significant(found.idle_w)} W, give or take {significant(noise_w)}; "
         f"{found.readings} readings, one each {significant(found.period_ms)} ms, {quantum}"
     )
 

@@ -46,9 +46,7 @@ def describe_environment() -> dict[str, Any]:
     memory, swap = psutil.virtual_memory(), psutil.swap_memory()
     return {
         "powerbench": powerbench.__version__,
-        "python": platform.python_version(),
-        "torch": torch_version(),
-        **{name: package_version(name) for name in PACKAGES},
+        **describe_software(),
         "system": system_name(),
         "machine": platform.machine(),
         "host": platform.node(),
@@ -65,6 +63,16 @@ def describe_environment() -> dict[str, Any]:
         "power_mode": power_mode(),
         "virtual_machine": is_virtual_machine(),
         "variables": telling_variables(os.environ),
+    }
+
+
+def describe_software() -> dict[str, str | None]:
+    """The interpreter that this process runs in, and what it has installed: a worker may run in another than we."""
+    return {
+        "interpreter": sys.executable,
+        "python": platform.python_version(),
+        "torch": torch_version(),
+        **{name: package_version(name) for name in PACKAGES},
     }
 
 

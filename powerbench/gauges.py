@@ -32,7 +32,7 @@ class MachineGauges:
     def read(self) -> list[Gauge]:
         """The gauges of this moment; one that the system does not offer, or whose turn it is not, is absent."""
         now = self._clock_ns()
-        values: dict[str, float | None] = {"system.cpu_ratio": self._busy_ratio()}
+        values = self._ratios()
         if now - self._costly_ns >= COSTLY_PERIOD_NS:
             self._costly_ns = now
             values |= self._costly()
@@ -53,13 +53,20 @@ class MachineGauges:
         kind = "page" if sys.platform == "darwin" else "swap"
         return {f"system.{kind}_in_bytes": read_bytes, f"system.{kind}_out_bytes": written_bytes}
 
-    def _busy_ratio(self) -> float | None:
+    def _ratios(self) -> dict[str, float | None]:
+        """The share of the cores' time that was busy, and what of it a hypervisor gave to others (Linux)."""
         before, self._times = self._times, psutil.cpu_times()
         spent = [after - was for after, was in zip(self._times, before, strict=True)]
         # guest time is counted in user time as well (man 5 proc)
         named = dict(zip(self._times._fields, spent, strict=True))
         total = sum(spent) - named.get("guest", 0.0) - named.get("guest_nice", 0.0)
-        return 1 - (named["idle"] + named.get("iowait", 0.0)) / total if total > 0 else None
+        if total <= 0:
+            return {}
+        stolen = named.get("steal")
+        return {
+            "system.cpu_ratio": 1 - (named["idle"] + named.get("iowait", 0.0)) / total,
+            "system.steal_ratio": None if stolen is None else stolen / total,
+        }
 
 
 def is_of_machine(name: str) -> bool:
@@ -78,7 +85,7 @@ class ProcessGauges:
         self._before: dict[str, tuple[int, float]] = {}
 
     def read(self) -> list[Gauge]:
-        """Resident memory, pages read back from disk so far, and busy cores since the last sample."""
+        """Resident memory, pages read back from disk so far, busy cores since the last sample, and waits for one."""
         gauges: list[Gauge] = []
         for name, process in self._processes:
             with suppress(psutil.Error):
@@ -94,6 +101,9 @@ class ProcessGauges:
         page_ins = getattr(memory, "pageins", None) if sys.platform == "darwin" else _major_faults(process.pid)
         if page_ins is not None:
             gauges.append(Gauge(now, f"{name}.page_ins", page_ins))
+        waited_s = _waited_s(process.pid)
+        if waited_s is not None:
+            gauges.append(Gauge(now, f"{name}.waited_s", waited_s))
         busy_s = times.user + times.system
         if name in self._before:
             then, busy_then_s = self._before[name]
@@ -109,6 +119,16 @@ def _major_faults(pid: int) -> int | None:
         return None
     # man 5 proc: majflt is field 12; the name, field 2, may hold anything but ends with the last parenthesis.
     return int(stat.rpartition(")")[2].split()[9])
+
+
+def _waited_s(pid: int) -> float | None:
+    """How long the process's first thread, which makes the steps, could have run and had no core; None off Linux."""
+    try:
+        fields = Path(f"/proc/{pid}/schedstat").read_text("ascii").split()
+    except OSError:
+        return None
+    # Documentation/scheduler/sched-stats: time on a core, time waiting for one (ns), turns; zeros where it is off.
+    return int(fields[1]) / 1e9 if len(fields) == 3 and int(fields[2]) else None
 
 
 def _clock_mhz() -> float | None:

@@ -35,6 +35,8 @@ SHORTEST_PERIOD_MS = 100
 # How long powermetrics may take to end after SIGTERM. Half as much again after its pipe is closed, where it is root's.
 GRACE_S = 2.0
 LONGEST_REQUEST = 4096
+# How often the keeper looks whether the sudo that started it is still there.
+LOOK_S = 1.0
 # -I: nothing from the current folder, no variable of Python's. -B: no bytecode is written.
 ISOLATED = ("-B", "-I", "-m", "powerbench")
 # setgroups takes no more on macOS (NGROUPS_MAX).
@@ -50,15 +52,23 @@ class User(NamedTuple):
     home: str
 
 
-def must_keep(arguments: Sequence[str], variables: Mapping[str, str], *, effective_uid: int) -> bool:
-    """Whether this is `power` as root on behalf of somebody else."""
-    return arguments[:1] == ["power"] and effective_uid == 0 and variables.get("SUDO_UID", "0") != "0"
+def is_for_another(variables: Mapping[str, str], *, effective_uid: int) -> bool:
+    """Whether this is root on behalf of somebody else."""
+    return effective_uid == 0 and variables.get("SUDO_UID", "0") != "0"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """`powerbench power` under sudo; returns its exit status."""
-    if not (sys.flags.isolated and sys.flags.dont_write_bytecode):
+    """`powerbench power` under sudo; returns its exit status. Of anything else it refuses to do a thing as root."""
+    isolated = sys.flags.isolated and sys.flags.dont_write_bytecode
+    if not isolated:
         forget_bytecode()
+    if list(arguments[:1]) != ["power"]:
+        sys.stderr.write(
+            "powerbench: Run this without sudo: only `power` needs root, for meters that are root's. Leave "
+            f"`{recorder_command()}` running in another terminal; a run finds it by itself.\n"
+        )
+        return 1
+    if not isolated:
         os.execv(sys.executable, [sys.executable, *ISOLATED, *arguments])
     try:
         user = invoking_user(os.environ)
@@ -138,9 +148,10 @@ def terminal_is_ours() -> bool:
 
 
 def serve(ours: socket.socket, kept: Kept) -> None:
-    """Answer each request, a line, until there are no more."""
+    """Answer each request, a line, until there are no more, or the sudo that started us was killed."""
     waiting = b""
-    while data := receive(ours):
+    sudo = parent_if_sudo()
+    while data := receive(ours, sudo):
         *requests, waiting = (waiting + data).split(b"\n")
         if len(waiting) > LONGEST_REQUEST:
             return
@@ -151,12 +162,34 @@ def serve(ours: socket.socket, kept: Kept) -> None:
             kept.hand_over()
 
 
-def receive(ours: socket.socket) -> bytes:
+def receive(ours: socket.socket, sudo: int | None) -> bytes:
     """What comes next; nothing at the end."""
+    ours.settimeout(LOOK_S)
+    while sudo is None or os.getppid() == sudo:
+        try:
+            return ours.recv(LONGEST_REQUEST)
+        except TimeoutError:
+            continue
+        except OSError:
+            return b""
+    return b""
+
+
+def parent_if_sudo() -> int | None:
+    """The process that started us, where it is sudo; a shell that ends under `nohup` is no reason to end.
+
+    sudo hands signals on, but SIGKILL cannot be handed on.
+    """
+    parent = os.getppid()
     try:
-        return ours.recv(LONGEST_REQUEST)
-    except OSError:
-        return b""
+        name = Path(f"/proc/{parent}/comm").read_text("utf-8", errors="replace")
+    except OSError:  # macOS
+        ps = ["/bin/ps", "-o", "comm=", "-p", str(parent)]
+        try:
+            name = subprocess.run(ps, capture_output=True, text=True, errors="replace", timeout=LOOK_S).stdout
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+    return parent if name.strip().rpartition("/")[2] == "sudo" else None
 
 
 class Kept:
@@ -254,14 +287,28 @@ def recorder_command() -> str:
 
 
 def forget_bytecode() -> None:
-    """Remove what Python compiled as root of these modules before it could be told not to."""
-    for name in ("powerbench", "powerbench.__main__", "powerbench.keeper"):
-        cached = getattr(sys.modules.get(name), "__cached__", None)
-        if cached is None:
-            continue
-        with suppress(OSError):
-            folder = Path(cached).parent
-            if Path(cached).lstat().st_uid == 0 != folder.parent.stat().st_uid:
-                Path(cached).unlink()
-            if folder.lstat().st_uid == 0 != folder.parent.stat().st_uid:
-                folder.rmdir()
+    """Remove what Python compiled as root before it could be told not to, out of folders that are not root's."""
+    for module in list(sys.modules.values()):
+        cached = getattr(module, "__cached__", None)
+        if isinstance(cached, str):
+            with suppress(OSError):
+                _remove_roots(Path(cached))
+
+
+def _remove_roots(cached: Path) -> None:
+    """Remove the file, and its `__pycache__`, where they are root's in another's folder. No link is followed there."""
+    folder = os.open(cached.parent.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if os.fstat(folder).st_uid == 0:
+            return
+        caches = os.open(cached.parent.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        try:
+            if os.stat(cached.name, dir_fd=caches, follow_symlinks=False).st_uid == 0:
+                os.unlink(cached.name, dir_fd=caches)
+            is_roots = os.fstat(caches).st_uid == 0
+        finally:
+            os.close(caches)
+        if is_roots:
+            os.rmdir(cached.parent.name, dir_fd=folder)  # if it is empty
+    finally:
+        os.close(folder)

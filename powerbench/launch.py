@@ -13,7 +13,8 @@ from threading import Thread
 from powerbench.rundir import RunDir
 
 # -P: nothing is imported from the current folder. faulthandler: a crash in native code leaves its stack in the log.
-WORKER = (sys.executable, "-P", "-X", "faulthandler", "-m", "powerbench.worker")
+FLAGS = ("-P", "-X", "faulthandler")
+WORKER = (sys.executable, *FLAGS, "-m", "powerbench.worker")
 
 
 class WorkerProcess:

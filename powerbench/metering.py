@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Protocol
 import msgspec
 
 from powerbench.attached import Recorder
-from powerbench.errors import MeterLost, Unavailable, UsageError
+from powerbench.errors import MeterLost, PowerbenchError, Unavailable, UsageError
 from powerbench.gauges import ProcessGauges
 from powerbench.power import SOURCES, Meter, Source
 from powerbench.records import Cell, Gauge, RailRecord, Reading
@@ -23,9 +24,13 @@ PERIOD_S = 0.1
 # powermetrics has been seen to take this long to its first sample (research on JouleWise: power).
 FIRST_READING_S = 20.0
 LAST_READING_S = 10.0
-# Sources that read the same sensors: the first one that can be opened is taken, with `auto`.
+# Sources that read the same sensors: the first one that can be read is taken, with `auto`.
 ALTERNATIVES = (("powermetrics", "ioreport"),)
+SAME_COUNTERS = "{} reads the same counters."
 
+
+PRESSURE = "thermal_pressure"
+NO_PRESSURE = "Nominal"
 
 RECORDER = Recorder.name
 METERS: Mapping[str, Source] = {RECORDER: Recorder(), **SOURCES}
@@ -44,6 +49,7 @@ class Telemetry:
     def __init__(self, rundir: RunDir, machine: ReadsGauges) -> None:
         self.latest: dict[str, float] = {}
         self.latest_words: dict[str, str] = {}
+        self._pressures: Counter[str] = Counter()
         self._lines = LineWriter(rundir.telemetry, header=TELEMETRY_HEADER)
         self._machine = machine
         self._workers = ProcessGauges([], [])
@@ -60,7 +66,20 @@ class Telemetry:
         """Write these gauges; any thread may."""
         self.latest |= {gauge.name: gauge.value for gauge in gauges if not isinstance(gauge.value, str)}
         self.latest_words |= {gauge.name: gauge.value for gauge in gauges if isinstance(gauge.value, str)}
+        self._pressures.update(str(gauge.value) for gauge in gauges if gauge.name == PRESSURE)
         self._lines.write(map(gauge_line, gauges))
+
+    def notes(self) -> list[str]:
+        """What a reader must know of the machine while this was recorded."""
+        looks, pressed = self._pressures.total(), self._pressures.copy()
+        del pressed[NO_PRESSURE]
+        if not pressed:
+            return []
+        words = " or ".join(word.lower() for word in sorted(pressed, key=pressed.__getitem__, reverse=True))
+        return [
+            f"macOS was under thermal pressure ({words}) in {pressed.total() / looks:.0%} of {looks:,} looks, and may "
+            "have slowed the machine down."
+        ]
 
     def close(self) -> None:
         """Let go of the file."""
@@ -73,9 +92,15 @@ def sources_for(cell: Cell, sources: Mapping[str, Source] = METERS) -> Mapping[s
 
 
 def choose_for(cell: Cell, sources: Mapping[str, Source] = METERS) -> tuple[list[str], dict[str, str]]:
-    """`choose_sources` for a run."""
-    power = cell.power if cell.power_from is None else RECORDER
-    return choose_sources(power, sources_for(cell, sources))
+    """`choose_sources` for a run. Raises UsageError where it names sources and a recording both."""
+    if cell.power_from is None:
+        return choose_sources(cell.power, sources)
+    if cell.power != "auto":
+        raise UsageError(f"--power {cell.power} and --power-from exclude each other: a recording has its own sources.")
+    reason = sources_for(cell, sources)[RECORDER].why_unavailable()
+    if reason is not None:
+        raise PowerbenchError(f"--power-from {cell.power_from}: {reason}")
+    return [RECORDER], {}
 
 
 def choose_sources(power: str, sources: Mapping[str, Source] = METERS) -> tuple[list[str], dict[str, str]]:
@@ -91,6 +116,8 @@ def choose_sources(power: str, sources: Mapping[str, Source] = METERS) -> tuple[
     if power == "auto":
         return _all_that_can_be_opened(sources, recorded)
     names = list(dict.fromkeys(name.strip() for name in power.split(",")))
+    if not any(names):
+        raise UsageError(f"--power is {power!r} and names no source: give auto, none, or of {', '.join(sources)}.")
     for name in names:
         if name not in recorded:
             _demand(name, sources)
@@ -110,7 +137,7 @@ def _all_that_can_be_opened(sources: Mapping[str, Source], recorded: set[str]) -
         for other in others if first in recorded.union(able) else []:
             if other in able:
                 able.remove(other)
-                unmetered[other] = f"{first} reads the same counters."
+                unmetered[other] = SAME_COUNTERS.format(first)
     return able, unmetered
 
 
@@ -136,9 +163,26 @@ class Metering:
         self._sources = sources
         self._recorders: list[MeterThread] = []
         self.unmetered: dict[str, str] = {}
+        self.tried: list[str] = []
+        """The sources that were opened and gave no reading."""
         self._owners: dict[str, str] = {}
         self.latest: dict[str, Reading] = {}
         """The last reading of each rail."""
+
+    def start(self, names: Sequence[str], spared: Mapping[str, str], *, pause: Callable[[float], bool]) -> None:
+        """Open these sources and wait until each has given a reading.
+
+        Of `spared` sources, with the reasons of `choose_sources`, one is opened where the one that reads its counters
+        turned out to give nothing (sudo says that it may be run, and then asks for a password). The rest is unmetered.
+        """
+        self.open(names)
+        self.wait_until_ready(pause=pause)
+        self.tried = sorted(self.unmetered)
+        instead = [name for name, reason in spared.items() if reason in map(SAME_COUNTERS.format, self.tried)]
+        self.open(instead)
+        self.wait_until_ready(pause=pause)
+        self.tried = sorted(self.unmetered)
+        self.unmetered |= {name: reason for name, reason in spared.items() if name not in instead}
 
     def open(self, names: Sequence[str], *, period_s: float = PERIOD_S) -> None:
         """Start a thread for each of these sources; one that cannot start is unmetered, with the reason."""
@@ -189,7 +233,8 @@ class Metering:
 
     def notes(self) -> list[str]:
         """What the meters say of this recording, a sentence each."""
-        return [note for recorder in self._recorders for note in recorder.meter.notes()]
+        of_meters = [note for recorder in self._recorders for note in recorder.meter.notes()]
+        return [*of_meters, *self._telemetry.notes()]
 
     def close(self) -> None:
         """Stop every meter and let go of the file; closing twice is no error."""

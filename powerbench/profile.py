@@ -51,17 +51,16 @@ class Profile:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a command asks for: cells, each to be measured `repeats` times, with a rest of so long in between."""
+    """What a command asks for: cells, each to be measured `repeats` times, with a rest of so long in between.
+
+    `is_sweep`: a list or a number of repeats was asked for, even where one measurement comes of it.
+    """
 
     name: str
     cells: list[Cell]
     repeats: int = 1
     cooldown_seconds: float = 0.0
-
-    @property
-    def is_sweep(self) -> bool:
-        """Whether there is more than one measurement to make."""
-        return len(self.cells) * self.repeats > 1
+    is_sweep: bool = False
 
 
 def shipped_profiles() -> dict[str, Path]:
@@ -163,7 +162,8 @@ def make_plan(
         raise UsageError(str(error)) from error
     of_sweep = {key: settings.pop(key) for key in OF_A_SWEEP if key in settings}
     cells = _combined(settings, profile.exclude if profile else (), times=of_sweep.get("repeats", 1))
-    return Plan(profile.path.stem if profile else "cells", cells, **of_sweep)
+    is_sweep = "repeats" in of_sweep or any(isinstance(value, list) for value in settings.values())
+    return Plan(profile.path.stem if profile else "cells", cells, is_sweep=is_sweep, **of_sweep)
 
 
 def _of_option(key: str, value: object) -> Any:

@@ -29,7 +29,7 @@ from powerbench.power import SOURCES, Source
 from powerbench.power.kept import Keeper, our_keeper
 from powerbench.records import Clock, RailRecord, Reading, RunRecord, Status, Supervisor, Window
 from powerbench.rundir import RunDir, create_recording_dir
-from powerbench.rundir.live import AlreadyLive, Live, Publisher
+from powerbench.rundir.live import AlreadyLive, Live, Publisher, moved_sensors
 from powerbench.rundir.load import Run, load_run
 
 GAUGE_PERIOD_S = 1.0
@@ -38,6 +38,14 @@ HEALTH_PERIOD_S = 0.5
 # Handed on to the command; those that are typed at a terminal reach all of its foreground.
 TYPED = (signal.SIGINT, signal.SIGQUIT)
 HANDED_ON = (*TYPED, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
+
+# As a shell has it.
+CANNOT_EXECUTE = 126
+
+
+class CannotExecute(Exception):
+    """The system refuses to run the command."""
 
 
 class Watched(NamedTuple):
@@ -167,6 +175,7 @@ class Recording:
             return self._without_a_start()
         with self._announced(announce_at):
             self._start_ns = time.monotonic_ns()
+            self._begin_window()
             self._duties.append(Duty(self._watch_period_s, lambda: self._on_watch(self._watched())))
             if command is None:
                 self._serve(math.inf if seconds is None else time.monotonic() + seconds)
@@ -199,17 +208,25 @@ class Recording:
         )
 
     def _open(self, names: Sequence[str]) -> None:
-        self._metering.open(names)
-        self._metering.wait_until_ready(pause=self._pause)
+        self._metering.start(names, self._record.unmetered, pause=self._pause)
         self._record = msgspec.structs.replace(
-            self._record, rails=self._metering.rails(), unmetered=self._record.unmetered | self._metering.unmetered
+            self._record,
+            rails=self._metering.rails(),
+            unmetered=self._metering.unmetered,
+            tried=self._metering.tried,
         )
         self._rundir.write_record(self._record)  # of a recording that is killed, its rails are known
+
+    def _begin_window(self) -> None:
+        """Of a recording that is read while it runs, or was killed, the beginning is known; its curves have the end."""
+        window = Window(self._start_ns, self._start_ns)
+        self._record = msgspec.structs.replace(self._record, windows={"measured": window})
+        self._rundir.write_record(self._record)
 
     def _without_a_start(self) -> Ended:
         if self._interrupts:
             return Ended("interrupted", self._broken or "stopped before the first reading")
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in self._metering.unmetered.items())
+        reasons = "; ".join(f"{name}: {self._metering.unmetered[name]}" for name in self._metering.tried)
         return Ended("unavailable", f"no meter gave a reading ({reasons})")
 
     @contextmanager
@@ -239,23 +256,29 @@ class Recording:
 
     def _announcement(self) -> Live:
         rails = self._metering.rails()
-        return Live(pid=os.getpid(), boot_id=boot_id(), run=str(self._rundir.path.resolve()), rails=rails)
+        run = str(self._rundir.path.resolve())
+        return Live(pid=os.getpid(), boot_id=boot_id(), run=run, rails=rails, moved=moved_sensors())
 
     def _watched(self) -> Watched:
         return Watched(
             elapsed_s=(time.monotonic_ns() - self._start_ns) / 1e9,
             rails=self._metering.rails(),
             latest=dict(self._metering.latest),
-            gauges=self._telemetry.latest,
-            words=self._telemetry.latest_words,
+            gauges=dict(self._telemetry.latest),  # other threads add to them
+            words=dict(self._telemetry.latest_words),
         )
 
     def _run(self, command: Sequence[str], stdout: int | None) -> None:
         """Run the command to its end, whatever becomes of the meters."""
         variables = {name: value for name, value in os.environ.items() if name != SOCKET_VARIABLE}
-        with CommandProcess(command, stdout, variables, lambda: self._inbox.put("worker ended")) as process:
-            while process.exit_status is None:
-                self._serve(math.inf)
+        process = CommandProcess(command, stdout, variables, lambda: self._inbox.put("worker ended"))
+        try:
+            with process:
+                while process.exit_status is None:
+                    self._serve(math.inf)
+        except CannotExecute as error:
+            self._broken = str(error)
+            process.exit_status = CANNOT_EXECUTE
         self._record = msgspec.structs.replace(self._record, exit_status=process.exit_status)
 
     def _ending(self, seconds: float | None) -> Ended:
@@ -316,6 +339,11 @@ class CommandProcess:
         self._before = {number: signal.signal(number, self._hand_on) for number in heard}
         try:
             self._process = subprocess.Popen(self._command, stdout=self._stdout, env=self._variables)
+        except OSError as error:
+            self.__exit__()
+            raise CannotExecute(
+                f"{self._command[0]} cannot be executed ({error.strerror}); is it a program?"
+            ) from error
         except BaseException:
             self.__exit__()
             raise

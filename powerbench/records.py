@@ -218,7 +218,8 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     """`run.json`: everything about a run but its curves. Of what is None, nothing was recorded.
 
     A recording of power alone has no `cell` and no ranks; `command` is what ran meanwhile, where something did, and
-    `exit_status` how that ended (negative for a signal).
+    `exit_status` how that ended (negative for a signal). `unmetered` says of sources why they were not read, `tried`
+    which of them were opened and gave no reading.
     """
 
     schema: int = SCHEMA
@@ -234,6 +235,7 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     workload: WorkloadRecord | None = None
     rails: dict[str, RailRecord] = {}
     unmetered: dict[str, str] = {}
+    tried: list[str] = []
     windows: dict[str, Window] = {}
     tail_s: float = 0.0
     peak_memory_bytes: int | None = None

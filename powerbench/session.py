@@ -176,18 +176,18 @@ class Session:
 
     def _start_meters(self) -> None:
         names, unmetered = choose_for(self._record.the_cell, self._sources)
-        self._metering.open(names)
-        self._metering.wait_until_ready(pause=self._pause)
+        self._metering.start(names, unmetered, pause=self._pause)
         self._record = msgspec.structs.replace(
             self._record,
             rails=self._metering.rails(),
-            unmetered=unmetered | self._metering.unmetered,
+            unmetered=self._metering.unmetered,
+            tried=self._metering.tried,
             # Two periods of the slowest meter: then its readings that straddle the last edge are readings under load.
             tail_s=2 * self._metering.slowest_period_s,
         )
 
         if self._record.the_cell.require_power and not self._record.rails and self._stopped is None:
-            reasons = "; ".join(f"{name}: {reason}" for name, reason in self._metering.unmetered.items())
+            reasons = "; ".join(f"{name}: {self._metering.unmetered[name]}" for name in self._metering.tried)
             self._stop(Ended("unavailable", f"energy is required, and no meter could be opened ({reasons})"))
 
     def _rest(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
@@ -48,9 +49,24 @@ Measure = Callable[[Cell, Path, Callable[[RunDir], object], Standing], Run]
 """Measures a resolved cell in a new directory below a folder, and says when that is made."""
 
 
-def measurements_of(cells: Sequence[Cell], *, repeats: int) -> list[Measurement]:
-    """Each cell so many times, in turns: what drifts with time then meets all cells alike."""
-    return [Measurement(cell=cell, repeat=repeat) for repeat in range(1, repeats + 1) for cell in cells]
+def measurements_of(cells: Sequence[Cell], *, repeats: int, against: str | None = None) -> list[Measurement]:
+    """Each cell so many times, in turns: what drifts with time then meets all cells alike.
+
+    With another interpreter, each cell in both, one right after the other, and the other way round each second time
+    (A B, B A): a drift that goes on meets both alike.
+    """
+    return [
+        Measurement(cell=cell, repeat=repeat, interpreter=interpreter)
+        for repeat in range(1, repeats + 1)
+        for cell in cells
+        for interpreter in _turns(repeat, against)
+    ]
+
+
+def _turns(repeat: int, against: str | None) -> Sequence[str | None]:
+    if against is None:
+        return (None,)
+    return (None, against) if repeat % 2 else (against, None)
 
 
 def pending(measurements: Iterable[Measurement], *, retry: Sequence[Status] = ()) -> list[int]:
@@ -172,7 +188,14 @@ class Sweep:
         except (Unavailable, UsageError) as error:
             self._note(at, status="unavailable" if isinstance(error, Unavailable) else "failed", reason=str(error))
             return
-        run = self._measure(cell, self._sweepdir.path, lambda rundir: self._note(at, run=rundir.path.name), standing)
+        try:
+            run = self._measure(
+                cell, self._sweepdir.path, lambda rundir: self._note(at, run=rundir.path.name), standing
+            )
+        except PowerbenchError as error:  # the disk is full, the folder is gone: no answer of the cell's
+            with suppress(PowerbenchError):
+                self._note(at, status="interrupted", reason=str(error))
+            raise
         self._note(at, run=run.path.name, status=run.record.status, reason=run.record.reason)
         self._forecast.learn(took_by(run.record))
 

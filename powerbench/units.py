@@ -48,3 +48,15 @@ def byte_size(count: float) -> str:
 def counted(number: int, noun: str) -> str:
     """`1 step`, `2 steps`, `1,000 steps`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def whole_seconds(seconds: float) -> str:
+    """A duration to the second as the published tables write it: `12s`, `2m`, `2m 29s`, `1h 49m 9s`."""
+    minutes, rest_s = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = [(hours, "h"), (minutes, "m"), (rest_s, "s")]
+    while len(parts) > 1 and not parts[0][0]:
+        parts.pop(0)
+    while len(parts) > 1 and not parts[-1][0]:
+        parts.pop()
+    return " ".join(f"{number}{unit}" for number, unit in parts)

@@ -19,6 +19,7 @@ import msgspec
 
 from powerbench.devices import DEVICES, Device, Timer
 from powerbench.endings import in_one_line, is_out_of_memory
+from powerbench.environment import describe_software
 from powerbench.errors import PowerbenchError, Unavailable
 from powerbench.records import Cell, RunRecord, phases_of
 from powerbench.rundir import RunDir
@@ -26,7 +27,7 @@ from powerbench.rundir.lines import EventWriter
 from powerbench.rundir.load import read_record
 from powerbench.rundir.marks import MarksWriter
 from powerbench.rundir.phases import new_phases_file
-from powerbench.units import NS_PER_S
+from powerbench.units import NS_PER_MS, NS_PER_S
 from powerbench.workloads import workload_of
 from powerbench.workloads.laps import Laps
 
@@ -40,6 +41,8 @@ REPORT_EVERY_NS = NS_PER_S
 SHORTEST_STEP_S = 1e-4
 MOST_TIMED_STEPS = 4_000_000
 FULL_COLLECTION = 2
+# Of the young generations' collections, which come all the time, those that a step can notice.
+LONG_COLLECTION_NS = NS_PER_MS
 
 
 def main(arguments: list[str]) -> int:
@@ -85,7 +88,7 @@ def measure(record: RunRecord, device: Device, rundir: RunDir, rank: int, events
     complaint = device.confirm()
     if complaint is not None:
         raise Unavailable(complaint)
-    software = set_threads(cell)
+    software = describe_software() | set_threads(cell)
     step, what = workload_of(cell.model).build(cell, device, new_laps(record, device, rundir, rank))
     marks = MarksWriter(rundir.marks(rank), capacity=most_steps(cell, record.tail_s))
     timer = device.timer(marks.view, sync_every=cell.sync_every or 0)
@@ -216,20 +219,21 @@ def stop_on_sigint() -> Iterator[list[int]]:
 
 
 class Reporter:
-    """Writes memory gauges and full garbage collections as events; called behind a mark, at most once a second."""
+    """Writes memory gauges, and garbage collections that are full or long, as events; at most once a second."""
 
-    def __init__(self, events: EventWriter, device: Device) -> None:
+    def __init__(self, events: EventWriter, device: Device, *, clock_ns: Callable[[], int] = time.monotonic_ns) -> None:
         self._events = events
         self._device = device
-        self._collections: list[tuple[int, int]] = []
+        self._clock_ns = clock_ns
+        self._collections: list[tuple[int, int, int]] = []
         self._started_ns = 0
 
     def __enter__(self) -> Reporter:
-        gc.callbacks.append(self._collected)
+        gc.callbacks.append(self.collected)
         return self
 
     def __exit__(self, *_: object) -> None:
-        gc.callbacks.remove(self._collected)
+        gc.callbacks.remove(self.collected)
         self._write_collections()
 
     def __call__(self, now_ns: int) -> int:
@@ -240,18 +244,17 @@ class Reporter:
         self._write_collections()
         return now_ns + REPORT_EVERY_NS
 
-    def _collected(self, phase: str, info: dict[str, int]) -> None:
-        if info["generation"] != FULL_COLLECTION:
-            return
-        now = time.monotonic_ns()
+    def collected(self, phase: str, info: dict[str, int]) -> None:
+        """Take note of a collection that begins or ends, as the interpreter tells it (gc.callbacks)."""
+        now, generation = self._clock_ns(), info["generation"]
         if phase == "start":
             self._started_ns = now
-        else:
-            self._collections.append((self._started_ns, now))
+        elif generation == FULL_COLLECTION or now - self._started_ns >= LONG_COLLECTION_NS:
+            self._collections.append((self._started_ns, now, generation))
 
     def _write_collections(self) -> None:
-        for start, end in self._collections:
-            self._events.write("gc", time_ns=start, end_ns=end, generation=FULL_COLLECTION)
+        for start, end, generation in self._collections:
+            self._events.write("gc", time_ns=start, end_ns=end, generation=generation)
         self._collections.clear()
 
 

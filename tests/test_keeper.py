@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from powerbench.errors import MeterLost
-from powerbench.keeper import ISOLATED, Kept, invoking_user, must_keep, recorder_command, serve
+from powerbench.keeper import ISOLATED, Kept, invoking_user, is_for_another, main, recorder_command, serve
 from powerbench.power.kept import Keeper, keeper_of
 from tests.power.fake_powermetrics import install
 
@@ -163,21 +163,23 @@ class TestKeeper:
 
 class TestWhoKeeps:
     @pytest.mark.parametrize(
-        ("arguments", "variables", "uid", "kept"),
+        ("variables", "uid", "kept"),
         [
-            (["power"], {"SUDO_UID": "1000"}, 0, True),
-            (["power", "--", "ls"], {"SUDO_UID": "1000"}, 0, True),
-            (["power"], {"SUDO_UID": "1000"}, 1000, False),
-            (["power"], {"SUDO_UID": "0"}, 0, False),
-            (["power"], {}, 0, False),
-            (["run"], {"SUDO_UID": "1000"}, 0, False),
-            ([], {"SUDO_UID": "1000"}, 0, False),
+            ({"SUDO_UID": "1000"}, 0, True),
+            ({"SUDO_UID": "1000"}, 1000, False),
+            ({"SUDO_UID": "0"}, 0, False),
+            ({}, 0, False),
         ],
     )
-    def test_is_power_as_root_for_another(
-        self, arguments: list[str], variables: dict[str, str], uid: int, kept: bool
+    def test_is_root_for_another(self, variables: dict[str, str], uid: int, kept: bool) -> None:
+        assert is_for_another(variables, effective_uid=uid) is kept
+
+    @pytest.mark.parametrize("arguments", [["--", "power"], ["run", "quick"], ["doctor"], ["report", "x"], ["-h"], []])
+    def test_of_anything_but_power_nothing_is_done(
+        self, arguments: list[str], capsys: pytest.CaptureFixture[str]
     ) -> None:
-        assert must_keep(arguments, variables, effective_uid=uid) is kept
+        assert main(arguments) == 1
+        assert capsys.readouterr().err.startswith("powerbench: Run this without sudo: only `power` needs root")
 
     def test_the_user_is_the_password_database_s(self) -> None:
         user = invoking_user({"SUDO_UID": "0", "SUDO_GID": "12345", "HOME": "/elsewhere"})

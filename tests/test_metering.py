@@ -143,7 +143,8 @@ class TestChoosing:
             ("rapll", "There is no power source called 'rapll'; did you mean rapl?"),
             ("abacus", "There is no power source called 'abacus'; choose auto, none, or of rapl, nvml, hwmon."),
             ("rapl,abacus", "There is no power source called 'abacus'; choose auto, none, or of rapl, nvml, hwmon."),
-            ("", "There is no power source called ''; choose auto, none, or of rapl, nvml, hwmon."),
+            ("", "--power is '' and names no source: give auto, none, or of rapl, nvml, hwmon."),
+            (",", "--power is ',' and names no source: give auto, none, or of rapl, nvml, hwmon."),
         ],
     )
     def test_an_unknown_name_is_wrong_usage(self, power: str, said: str) -> None:
@@ -181,6 +182,59 @@ class TestChoosing:
 
     def test_takes_a_source_that_is_named_twice_once(self) -> None:
         assert choose_sources("rapl,rapl", three_sources()) == (["rapl"], {})
+
+
+class TestFallingBack:
+    def started(self, folder: Path, **sources: Source) -> Metering:
+        bench = Bench(folder)
+        metering = Metering(RunDir(folder / "x"), bench.telemetry, sources)
+        names, spared = choose_sources("auto", sources)
+        metering.start(names, spared, pause=bench.pause)
+        metering.close()
+        return metering
+
+    def ioreport(self) -> FakeSource:
+        return FakeSource("ioreport", FakeMeter([Reading(10, "cpu", 0.0)]))
+
+    def test_to_what_reads_the_same_where_the_first_gives_nothing(self, tmp_path: Path) -> None:
+        (tmp_path / "x").mkdir()
+        metering = self.started(
+            tmp_path,
+            powermetrics=FakeSource("powermetrics", fails="sudo: a password is required."),
+            ioreport=self.ioreport(),
+            rapl=FakeSource("rapl", reason="this is no Linux."),
+        )
+
+        assert metering.unmetered == {"powermetrics": "sudo: a password is required.", "rapl": "this is no Linux."}
+        assert metering.tried == ["powermetrics"]
+        assert metering.rails().keys() == {"cpu"}
+
+    def test_but_not_where_it_gives_readings(self, tmp_path: Path) -> None:
+        (tmp_path / "x").mkdir()
+        powermetrics = FakeSource("powermetrics", FakeMeter([Reading(10, "cpu", 0.0)]))
+        metering = self.started(tmp_path, powermetrics=powermetrics, ioreport=self.ioreport())
+
+        assert metering.unmetered == {"ioreport": "powermetrics reads the same counters."}
+        assert metering.tried == []
+
+
+class TestThermalPressure:
+    def notes(self, folder: Path, *words: str) -> list[str]:
+        telemetry = Telemetry(RunDir(folder), NoGauges())
+        for word in words:
+            telemetry.write([Gauge(1, "thermal_pressure", word)])
+        telemetry.close()
+        return telemetry.notes()
+
+    def test_is_noted_with_its_share(self, tmp_path: Path) -> None:
+        assert self.notes(tmp_path, "Nominal", "Moderate", "Heavy", "Heavy") == [
+            "macOS was under thermal pressure (heavy or moderate) in 75% of 4 looks, and may have slowed the machine "
+            "down."
+        ]
+
+    @pytest.mark.parametrize("words", [(), ("Nominal", "Nominal")])
+    def test_that_was_not_there_is_not(self, tmp_path: Path, words: tuple[str, ...]) -> None:
+        assert self.notes(tmp_path, *words) == []
 
 
 def refused(power: str, sources: Mapping[str, Source]) -> tuple[type[PowerbenchError], int, str]:

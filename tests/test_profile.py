@@ -356,15 +356,27 @@ class TestPlanning:
     def test_takes_repeats_and_cooldown_from_the_profile_and_before_it_the_options(self, tmp_path: Path) -> None:
         loaded = load_profile(profile(tmp_path, "repeats: 3\ncooldown_seconds: 60"))
 
-        assert make_plan(profile=loaded) == Plan("mine", [Cell()], repeats=3, cooldown_seconds=60.0)
+        assert make_plan(profile=loaded) == Plan("mine", [Cell()], repeats=3, cooldown_seconds=60.0, is_sweep=True)
         assert make_plan(profile=loaded, options={"repeats": ["2"]}, sets={"cooldown_seconds": 0}) == Plan(
-            "mine", [Cell()], repeats=2, cooldown_seconds=0.0
+            "mine", [Cell()], repeats=2, cooldown_seconds=0.0, is_sweep=True
         )
 
-    def test_is_a_sweep_where_there_is_more_than_one_measurement(self) -> None:
-        assert not make_plan().is_sweep
-        assert make_plan(options={"repeats": "2"}).is_sweep
-        assert make_plan(options={"batch_size": ["1", "2"]}).is_sweep
+    @pytest.mark.parametrize(
+        ("asked", "is_sweep"),
+        [
+            ({}, False),
+            ({"options": {"batch_size": ["1"], "cooldown_seconds": "60"}}, False),
+            ({"options": {"batch_size": ["1", "2"]}}, True),
+            ({"options": {"repeats": "2"}}, True),
+            ({"options": {"repeats": "1"}}, True),
+            ({"sets": {"seed": [1]}}, True),
+            ({"sets": {"seed": [1]}, "options": {"seed": "2"}}, False),
+        ],
+    )
+    def test_is_of_a_sweep_where_a_list_or_repeats_are_asked_for_even_of_one(
+        self, asked: dict[str, Any], is_sweep: bool
+    ) -> None:
+        assert make_plan(**asked).is_sweep is is_sweep
 
     @pytest.mark.parametrize(
         ("asked", "said"),

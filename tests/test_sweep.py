@@ -138,7 +138,9 @@ class TestASweep:
         with pytest.raises(PowerbenchError, match="No space left"):
             machine.run(asked(ONE, TWO))
 
-        assert ended(read_sweep(tmp_path)) == ["complete", "interrupted"]
+        record = read_sweep(tmp_path)
+        assert ended(record) == ["complete", "interrupted"]
+        assert record.measurements[1].reason == "Cannot go on recording: No space left on device."
 
 
 class TestResuming:
@@ -263,7 +265,7 @@ class TestTheTimeLeft:
             asked(ONE, TWO, ONE, cooldown_seconds=0.001), forecast=Forecast([Took(ONE, 60.0, None)]), resolve=resolve
         )
 
-        assert self.left(machine) == [(60.0, 120.001), (0.0, 60.001), (10.0, 10.0)]
+        assert self.left(machine) == [(60.0, 120.001), (0.0, 10.001), (10.0, 10.0)]
 
     def test_numbers_the_measurement_among_all(self, tmp_path: Path) -> None:
         Machine(tmp_path, b1r1="failed").run(asked(ONE, TWO))

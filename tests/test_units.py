@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from powerbench.units import byte_size, counted, duration, milliseconds, seconds_from_ns, significant
+from powerbench.units import byte_size, counted, duration, milliseconds, seconds_from_ns, significant, whole_seconds
 
 
 @pytest.mark.parametrize(
@@ -121,3 +121,33 @@ def test_things_are_counted_in_the_plural_but_for_one(number: int, text: str) ->
 
 def test_nanoseconds_become_seconds() -> None:
     assert seconds_from_ns(2_500_000_000) == 2.5
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0s"),
+        (12, "12s"),
+        (59.6, "1m"),
+        (63, "1m 3s"),
+        (120, "2m"),
+        (149, "2m 29s"),
+        (3600, "1h"),
+        (3605, "1h 0m 5s"),
+        (6549, "1h 49m 9s"),
+        (360_000, "100h"),
+    ],
+)
+def test_whole_seconds_are_written_as_the_published_tables_write_them(seconds: float, text: str) -> None:
+    assert whole_seconds(seconds) == text
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10_000_000))
+def test_whole_seconds_read_back_exactly(seconds: int) -> None:
+    found = re.fullmatch(r"(?:(\d+)h)? ?(?:(\d+)m)? ?(?:(\d+)s)?", whole_seconds(seconds))
+
+    assert found is not None
+    hours, minutes, rest = (int(part or 0) for part in found.groups())
+    assert max(minutes, rest) < 60
+    assert hours * 3600 + minutes * 60 + rest == seconds

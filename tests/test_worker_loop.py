@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from powerbench.devices.cpu import Cpu
 from powerbench.records import Cell
 from powerbench.rundir.lines import EventWriter, LineTail, read_events
-from powerbench.worker import REPORT_EVERY_NS, Loop, most_steps, run_windows
+from powerbench.worker import LONG_COLLECTION_NS, REPORT_EVERY_NS, Loop, Reporter, most_steps, run_windows
 
 MS = 1_000_000
 
@@ -192,6 +193,30 @@ class TestReporting:
         bench.run(warmup=50, steps=100, report=bench.report)
 
         assert bench.calls.count("report") == 2
+
+
+class TestGarbageCollections:
+    def written(self, folder: Path, *collections: tuple[int, int]) -> list[dict[str, Any]]:
+        """The events of collections (generation, ns), of which the interpreter tells a reporter in this way."""
+        now_ns = 0
+        reporter = Reporter(EventWriter(folder / "worker-0.jsonl"), Cpu(), clock_ns=lambda: now_ns)
+        for generation, lasts_ns in collections:
+            reporter.collected("start", {"generation": generation})
+            now_ns += lasts_ns
+            reporter.collected("stop", {"generation": generation})
+        reporter(now_ns)
+        return list(read_events(LineTail(folder / "worker-0.jsonl").read()))
+
+    def test_that_are_full_are_written_with_their_length(self, tmp_path: Path) -> None:
+        assert self.written(tmp_path, (2, 100), (2, 30)) == [
+            {"event": "gc", "time_ns": 0, "end_ns": 100, "generation": 2},
+            {"event": "gc", "time_ns": 100, "end_ns": 130, "generation": 2},
+        ]
+
+    def test_of_young_generations_are_written_where_a_step_can_notice_them(self, tmp_path: Path) -> None:
+        events = self.written(tmp_path, (0, LONG_COLLECTION_NS - 1), (1, LONG_COLLECTION_NS), (0, LONG_COLLECTION_NS))
+
+        assert [event["generation"] for event in events] == [1, 0]
 
 
 class TestRoom:

@@ -29,6 +29,7 @@ SHORTEST_GPU_S = 5.0
 NOTABLE_SLEEP_NS = 100_000_000
 # Rest that draws as much as the steps is a control's; noticeably more is somebody else's.
 WARMER_AT_REST = 0.97
+NEVER_MOVED = "{} is not counted: its counter never moved, and memory always draws something."
 NO_RAIL = "none of the rails that were metered ({}) is the device's own; name their source with --power to count it"
 
 
@@ -78,7 +79,8 @@ def find_energy(record: RunRecord, steps: StepTrace, curves: Mapping[str, Energy
         window, spans = record.windows.get("measured"), []
     else:
         window, spans = steps.window("step"), steps.spans("step")
-    counted = counted_rails(record)
+    dead = [name for name, curve in curves.items() if _never_moved(record.rails.get(name), curve)]
+    counted = [name for name in counted_rails(record) if name not in dead]
     reason = _why_none(record, window, counted)
     if reason is not None or window is None:
         return EnergyFindings(None, reason, [])
@@ -90,12 +92,17 @@ def find_energy(record: RunRecord, steps: StepTrace, curves: Mapping[str, Energy
         return EnergyFindings(None, f"the meter gave nothing during the {during} ({_lost(record, counted)})", [])
     measured = _Measured(record, curves, lines, counted, part, spans)
     reason = measured.why_untrusted()
-    notes = _notes(record, counted, measured, window)
+    notes = [*_notes(record, counted, measured, window), *(NEVER_MOVED.format(name) for name in dead)]
     return (
         EnergyFindings(None, reason, notes)
         if reason is not None
         else EnergyFindings(measured.energy(window), None, notes)
     )
+
+
+def _never_moved(rail: RailRecord | None, curve: EnergyCurve) -> bool:
+    """Whether a counter of memory stood still from beginning to end: refresh alone draws something."""
+    return rail is not None and rail.part == "dram" and len(curve.energy_j) > 1 and curve.energy_j[-1] <= 0
 
 
 def _why_none(record: RunRecord, window: Window | None, counted: list[str]) -> str | None:
@@ -113,8 +120,9 @@ def _why_no_rail(record: RunRecord) -> str:
     power = "auto" if record.cell is None else record.cell.power
     if power == "none":
         return "no meter was asked for (--power none)"
-    if record.unmetered and power != "auto":
-        return "; ".join(f"{name} gave no reading: {why.rstrip('.')}" for name, why in record.unmetered.items())
+    tried = record.unmetered if power != "auto" else record.tried
+    if tried:
+        return "; ".join(f"{name} gave no reading: {record.unmetered[name].rstrip('.')}" for name in tried)
     if record.unmetered:
         return "no meter could be opened on this machine; `powerbench doctor` says why, source by source"
     return "no meter was recorded with this run"
@@ -137,7 +145,7 @@ class _Measured:
         if spans:
             self.step_s = seconds_from_ns(spans[-1][1] - spans[0][0]) / sum(count for _, _, count in spans)
         self.total_j = sum(self.joules(name) or 0.0 for name in counted)
-        self.readings = min(lines[name].readings_in(part) for name in counted)
+        self.readings = min(min(lines[name].readings_in(part), self._looks(name)) for name in counted)
         self.idle_w = self._rest_w(counted, record.windows.get("idle"))
         errors = self._sampling(spans) if self.readings >= FEWEST_READINGS else [Sampling(math.inf)]
         self.half_j = sum(error.half_j for error in errors)
@@ -179,6 +187,8 @@ class _Measured:
         return "steps" if self.step_s is not None else "recording"
 
     def _take(self, time: str) -> str:
+        if self.record.command is not None:
+            return f"run what lasts {time}"
         return f"measure {time} with --min-seconds" if self.step_s is not None else f"record {time}"
 
     def energy(self, window: Window) -> Energy:
@@ -206,7 +216,8 @@ class _Measured:
         )
 
     def _rail(self, name: str, rail: RailRecord) -> RailEnergy:
-        joules = self.joules(name)
+        is_dead = _never_moved(rail, self.curves.get(name, EnergyCurve()))
+        joules = None if is_dead else self.joules(name)
         mean_w = None if joules is None else joules / duration_s(self.part)
         return RailEnergy(
             source=rail.source,
@@ -243,6 +254,13 @@ class _Measured:
         used = [line.energy_in(rest) for line in lines]
         return sum(joules for joules in used if joules is not None) / duration_s(rest)
 
+    def _looks(self, name: str) -> int:
+        """How often the sensor itself can have looked: asked more often, it answers the same again."""
+        period_s = self.record.rails[name].period_s
+        return (
+            math.ceil(duration_s(self.part) / period_s) + 1 if period_s > 0 else self.lines[name].readings_in(self.part)
+        )
+
     def _peak_w(self) -> float | None:
         """The largest mean power of the counted rails together over one period of the slowest of them."""
         import numpy as np
@@ -259,9 +277,16 @@ class _Measured:
 
 
 def _notes(record: RunRecord, counted: list[str], measured: _Measured, window: Window) -> list[str]:
-    lost = {name: rail.lost for name, rail in record.rails.items() if rail.lost is not None}
     told = " ".join(record.notes)
-    notes = [f"The curve of {name} ends early: {reason}." for name, reason in lost.items() if reason not in told]
+    lost: dict[str, list[str]] = {}
+    for name, rail in record.rails.items():
+        if rail.lost is not None and rail.lost not in told:
+            lost.setdefault(rail.lost, []).append(name)
+    notes = [
+        f"The {'curve' if len(names) == 1 else 'curves'} of {', '.join(names)} "
+        f"{'ends' if len(names) == 1 else 'end'} early: {reason}."
+        for reason, names in lost.items()
+    ]
     if measured.part != window:
         notes.append(_partial(record, measured.part, window))
     if FEWEST_READINGS <= measured.readings < FEW_READINGS:
@@ -293,4 +318,4 @@ def _partial(record: RunRecord, part: Window, window: Window) -> str:
 
 def _lost(record: RunRecord, counted: list[str]) -> str:
     reasons = [rail.lost for name in counted if (rail := record.rails[name]).lost is not None]
-    return "; ".join(reasons) or "its curve has no reading around them"
+    return "; ".join(reasons) or "its curve has no reading there"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from statistics import median
-from typing import Any
 
 from msgspec import Struct
 
+from powerbench.analysis.checked import Explained
 from powerbench.analysis.energy import Energy, find_energy
 from powerbench.analysis.phases import Phase, find_phases
 from powerbench.analysis.pool import flop_per_step, tokens_per_step
@@ -60,7 +60,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     peak_memory_bytes: int | None
     energy: Energy | None
     energy_reason: str | None
-    slowdown: dict[str, Any] | None
+    slowdown: Explained | None
     phases: dict[str, Phase] | None
     notes: list[str]
 
@@ -78,8 +78,14 @@ def summarize(
     steps: StepTrace,
     curves: Mapping[str, EnergyCurve] | None = None,
     phases: Sequence[PhaseSpan] = (),
+    *,
+    slowdown: Explained | None = None,
 ) -> Summary:
-    """The figures of a run, named by the path `run`; `curves` are its joules by rail, `phases` those of its steps."""
+    """The figures of a run, named by the path `run`; `curves` are its joules by rail, `phases` those of its steps.
+
+    `slowdown` is its verdict, where somebody has asked for one: it costs more than all the other figures, and a table
+    of many runs has no room for it.
+    """
     if record.cell is None:
         return _of_recording(run, record, steps, curves or {})
     cell = record.cell
@@ -115,7 +121,7 @@ def summarize(
         peak_memory_bytes=record.peak_memory_bytes,
         energy=found.energy,
         energy_reason=found.reason,
-        slowdown=None,
+        slowdown=slowdown,
         phases=phased.phases,
         notes=[
             *record.notes,

@@ -9,16 +9,18 @@ from typing import Any, ParamSpec
 import typer
 from typer.core import TyperCommand
 
+from powerbench.cli.compare import compare
 from powerbench.cli.doctor import doctor
 from powerbench.cli.output import NobodyReads, say
 from powerbench.cli.power import power
 from powerbench.cli.profiles import profiles
 from powerbench.cli.report import report
 from powerbench.cli.run import run
+from powerbench.cli.trace import trace
 from powerbench.errors import PowerbenchError, UsageError
 
 INTERRUPTED = 130
-COMMANDS = (run, power, report, doctor, profiles)
+COMMANDS = (run, power, trace, report, compare, doctor, profiles)
 
 P = ParamSpec("P")
 

@@ -11,6 +11,7 @@ from powerbench.errors import Unavailable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from powerbench.interpreter import Interpreter
     from powerbench.records import Cell
     from powerbench.rundir import RunDir
     from powerbench.rundir.load import Run
@@ -36,13 +37,27 @@ def measure(
     output: Path,
     on_start: Callable[[RunDir], object] = lambda rundir: None,
     standing: Standing | None = None,
+    *,
+    other: Interpreter | None = None,
 ) -> Run:
-    """Measure with progress on stderr; in a sweep, `standing` says where that stands."""
+    """Measure with progress on stderr; in a sweep, `standing` says where that stands.
+
+    The worker runs in the `other` interpreter where the measurement asks for one.
+    """
     from powerbench.cli.progress import ProgressLine
+    from powerbench.launch import WORKER
     from powerbench.session import record_run
 
+    is_of_other = other is not None and standing is not None and standing.measurement.interpreter is not None
     with ProgressLine(cell, standing) as line:
-        return record_run(cell, parent=output, on_start=on_start, on_progress=line.show, progress_period_s=REFRESH_S)
+        return record_run(
+            cell,
+            parent=output,
+            command=other.worker if other is not None and is_of_other else WORKER,
+            on_start=on_start,
+            on_progress=line.show,
+            progress_period_s=REFRESH_S,
+        )
 
 
 def require_energy(measured: Run) -> int:

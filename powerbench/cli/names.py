@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from powerbench.records import Cell
-
 if TYPE_CHECKING:
+    from powerbench.records import Cell
     from powerbench.rundir.sweeps import Measurement
 
 USUAL = ("device", "model", "mode", "batch_size", "sequence_length")
@@ -20,6 +19,7 @@ class Names:
         from powerbench.settings import OF_A_CELL, value_of
 
         cells = [one.cell for one in measurements]
+        self._has_two_interpreters = any(one.interpreter is not None for one in measurements)
         self._has_repeats = any(one.repeat > 1 for one in measurements)
         self._varying = [
             key
@@ -27,14 +27,19 @@ class Names:
             if key not in USUAL and any(value_of(cell, key) != value_of(cells[0], key) for cell in cells)
         ]
 
-    def of(self, cell: Cell, repeat: int) -> str:
-        """`cpu bert-tiny training, batch 16 x sequence 128, threads 2, repeat 3`."""
+    def of(self, cell: Cell, repeat: int, interpreter: str | None = None) -> str:
+        """`cpu bert-tiny training, batch 16 x sequence 128, threads 2, repeat 3, in A`.
+
+        A is our own interpreter, B the other one, where there are two.
+        """
         from powerbench.settings import value_of
 
         device = "" if cell.device == "auto" else f"{cell.device} "
         parts = [f"{device}{cell.model} {cell.mode}", f"batch {cell.batch_size:,} x sequence {cell.sequence_length}"]
         parts += [f"{key.replace('_', ' ')} {_told(value_of(cell, key))}" for key in self._varying]
-        return ", ".join([*parts, *([f"repeat {repeat}"] if self._has_repeats else [])])
+        parts += [f"repeat {repeat}"] if self._has_repeats else []
+        parts += [f"in {'A' if interpreter is None else 'B'}"] if self._has_two_interpreters else []
+        return ", ".join(parts)
 
 
 def _told(value: object) -> str:

@@ -129,7 +129,7 @@ Compile = Annotated[
 ]
 Trace = Annotated[
     bool | None,
-    typer.Option("--trace", help="Make it a slowdown trace: gauges at 10 Hz.", rich_help_panel=HOW),
+    typer.Option("--trace", help="Make it a slowdown trace: gauges at 10 Hz, and a verdict.", rich_help_panel=HOW),
 ]
 Power = Annotated[
     str | None,
@@ -148,6 +148,7 @@ Idle = Annotated[
     list[str] | None,
     typer.Option(
         "--idle",
+        "--idle-seconds",
         metavar="S",
         help="Measure the idle machine for so long first (5 with a meter).",
         rich_help_panel=POWER,
@@ -164,6 +165,15 @@ Set = Annotated[
 Repeats = Annotated[
     str | None,
     typer.Option("--repeats", metavar="N", help="Each cell so many times, in turns.", rich_help_panel=SWEEP),
+]
+Against = Annotated[
+    str | None,
+    typer.Option(
+        "--against",
+        metavar="PYTHON",
+        help="Measure each cell in this interpreter too, in turns, three times each, and compare.",
+        rich_help_panel=SWEEP,
+    ),
 ]
 Cooldown = Annotated[
     str | None,

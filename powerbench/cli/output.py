@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from contextlib import suppress
 
@@ -16,7 +17,7 @@ class NobodyReads(PowerbenchError):
 def print_result(text: str) -> None:
     """Print to stdout, at once. Raises PowerbenchError where it cannot be written."""
     try:
-        sys.stdout.write(f"{text}\n")
+        sys.stdout.write(f"{in_their_letters(text, sys.stdout.encoding)}\n")
         sys.stdout.flush()
     except OSError as error:
         _let_go_of_stdout()
@@ -28,8 +29,18 @@ def print_result(text: str) -> None:
 def say(text: str = "") -> None:
     """Print talk to stderr; where that cannot be written there is nobody to tell."""
     with suppress(OSError):
-        sys.stderr.write(f"{text}\n")
+        sys.stderr.write(f"{in_their_letters(text, sys.stderr.encoding)}\n")
         sys.stderr.flush()
+
+
+def in_their_letters(text: str, encoding: str | None) -> str:
+    """`text` with a question mark for each letter that cannot be written there: a poor chart is better than none."""
+    return text if encoding is None else text.encode(encoding, errors="replace").decode(encoding)
+
+
+def columns() -> int:
+    """How wide the terminal is to which results go; 80 where they go elsewhere."""
+    return shutil.get_terminal_size((80, 24)).columns
 
 
 def _let_go_of_stdout() -> None:

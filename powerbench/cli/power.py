@@ -55,7 +55,14 @@ def power(
 
     if command and seconds is not None:
         raise UsageError("--seconds and a command exclude each other: the command says how long it takes.")
-    return record(command or None, seconds=seconds, power=power_ or "auto", output=output, json=json, sources=SOURCES)
+    return record(
+        command or None,
+        seconds=seconds,
+        power="auto" if power_ is None else power_,
+        output=output,
+        json=json,
+        sources=SOURCES,
+    )
 
 
 def record(
@@ -92,8 +99,9 @@ def record(
             sources=sources,
         )
     show(run, json=json)
-    status = EXIT_STATUS.get(run.record.status, 1)
-    return status or as_shell_has_it(run.record.exit_status or 0)
+    if run.record.exit_status is not None:  # whatever became of the meters
+        return as_shell_has_it(run.record.exit_status)
+    return EXIT_STATUS.get(run.record.status, 1)
 
 
 def nothing_to_open(power: str, unmetered: Mapping[str, str]) -> PowerbenchError:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Named = Annotated[
     list[Path] | None,
     typer.Argument(
-        metavar="[RUN...]",
+        metavar="RUN",
         help="Runs, sweeps, or folders of them; also of a running or a killed run.",
         show_default=False,
     ),
@@ -30,7 +30,7 @@ FormatName = Annotated[
     typer.Option(
         "--format",
         metavar="NAME",
-        help="terminal, markdown, csv, json or parquet.",
+        help="terminal, markdown, csv, json, html, parquet or perfetto.",
         rich_help_panel=options.RESULT,
     ),
 ]
@@ -39,11 +39,18 @@ Output = Annotated[
     typer.Option(
         "--output",
         metavar="FILE",
-        help="Write to this file instead of printing (parquet needs one).",
+        help="Write to this file instead of printing (html and parquet need one).",
         rich_help_panel=options.RESULT,
     ),
 ]
-Published = Annotated[bool, typer.Option("--published", help="Set the published tables beside it.")]
+Published = Annotated[
+    bool,
+    typer.Option(
+        "--published",
+        help="The published tables too; without RUN, those alone.",
+        rich_help_panel=options.RESULT,
+    ),
+]
 
 
 def report(
@@ -104,7 +111,7 @@ def runs_asked_for(named: list[Path], *, published: bool, power_from: str | None
         found = find_readable(named)
         for sentence in found.unreadable:
             say(f"powerbench: Left out: {sentence}")
-        items += found.paths
+        items += found.items
     if published:
         items += published_runs()
     return Runs(items) if power_from is None else Runs(items, load=with_power_from(Path(power_from)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ import typer
 from powerbench.cli import options
 from powerbench.cli.measuring import measure, require_energy, resolved
 from powerbench.cli.output import print_result, say
-from powerbench.cli.sweep import asked_for, list_cells, statuses, sweep
+from powerbench.cli.sweep import asked_for, list_cells, repeated, statuses, sweep
 
 if TYPE_CHECKING:
     from powerbench.records import Status
@@ -55,6 +54,7 @@ def run(
     require_power: options.RequirePower = None,
     repeats: options.Repeats = None,
     cooldown_seconds: options.Cooldown = None,
+    against: options.Against = None,
     resume: options.Resume = False,
     retry: options.Retry = None,
     dry_run: options.DryRun = False,
@@ -69,31 +69,24 @@ def run(
 
     Example: powerbench run --mode inference --batch-size 16 --batch-size 64 --trace
     """
-    refuse_sudo()
     plan = asked_for(profile, set_ or [], context.params)
     again = statuses(retry)
     resume = resume or bool(again)
+    other = None
+    if against is not None:
+        from powerbench.interpreter import find_interpreter
+
+        other = find_interpreter(against)
+        plan = repeated(plan, is_asked=repeats is not None)
     if dry_run:
-        list_cells(plan, output, resume=resume, retry=again, json=json)
+        list_cells(plan, output, other=other, resume=resume, retry=again, json=json)
         return 0
-    if plan.is_sweep or resume:
-        return sweep(plan, output, resume=resume, retry=again, json=json)
+    if plan.is_sweep or resume or other is not None:
+        return sweep(plan, output, other=other, resume=resume, retry=again, json=json)
     measured = measure(resolved(plan.cells[0]), output)
     show(measured, json=json)
     status = EXIT_STATUS.get(measured.record.status, 1)
     return status or require_energy(measured)
-
-
-def refuse_sudo() -> None:
-    """Raises PowerbenchError under sudo: a model needs no root, and root's files have no place in a user's home."""
-    from powerbench.errors import PowerbenchError
-    from powerbench.keeper import recorder_command
-
-    if os.geteuid() == 0 and os.environ.get("SUDO_UID", "0") != "0":
-        raise PowerbenchError(
-            "Run this without sudo: models need no root. For meters that do, leave "
-            f"`{recorder_command()}` running in another terminal; the run finds it by itself."
-        )
 
 
 def show(measured: Run, *, json: bool) -> None:
@@ -111,4 +104,4 @@ def show(measured: Run, *, json: bool) -> None:
             reason = (record.reason or "no reason was recorded").rstrip(".")
             say(f"powerbench: The run was not completed ({record.status}): {reason}.")
         say(f"Recorded in {measured.path}")
-        say(f"See it again with: powerbench report {measured.path}")
+        say(f"See it again with: powerbench {'trace' if record.the_cell.trace else 'report'} {measured.path}")

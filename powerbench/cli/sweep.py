@@ -5,9 +5,12 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from powerbench.cli.compare import compare_interpreters
 from powerbench.cli.measuring import measure, require_energy, resolved
 from powerbench.cli.names import Names
 from powerbench.cli.output import print_result, say
@@ -15,10 +18,14 @@ from powerbench.errors import PowerbenchError, UsageError
 from powerbench.units import counted
 
 if TYPE_CHECKING:
+    from powerbench.interpreter import Interpreter
     from powerbench.profile import Plan
     from powerbench.records import Status
-    from powerbench.rundir.sweeps import Measurement, SweepDir, SweepRecord
+    from powerbench.rundir.sweeps import SweepDir, SweepRecord
     from powerbench.sweep import Standing
+
+# Fewer than three processes a side say little of how much two of them differ.
+COMPARED_REPEATS = 3
 
 
 def asked_for(profile: str | None, sets: Sequence[str], given: Mapping[str, Any]) -> Plan:
@@ -46,20 +53,30 @@ def statuses(retry: str | None) -> list[Status]:
     return [known[name] for name in named]
 
 
-def sweep(plan: Plan, output: Path, *, resume: bool, retry: Sequence[Status], json: bool) -> int:
-    """Measure every cell that has no answer yet; the exit status. Raises PowerbenchError."""
+def repeated(plan: Plan, *, is_asked: bool) -> Plan:
+    """`plan` with so many repeats that two interpreters can be compared, unless their number was asked for."""
+    return plan if is_asked or plan.repeats > 1 else replace(plan, repeats=COMPARED_REPEATS)
+
+
+def sweep(
+    plan: Plan, output: Path, *, other: Interpreter | None, resume: bool, retry: Sequence[Status], json: bool
+) -> int:
+    """Measure every cell that has no answer yet, in the `other` interpreter too; the exit status.
+
+    Raises PowerbenchError.
+    """
     from powerbench.cooldown import CoolDown, look_at_machine
     from powerbench.forecast import Forecast, runs_in
     from powerbench.metering import choose_for
     from powerbench.sweep import Sweep
 
-    with begun(plan, output, resume=resume) as (sweepdir, record):
+    with begun(plan, output, other=other, resume=resume) as (sweepdir, record):
         names = Names(record.measurements)
         work = Sweep(
             sweepdir,
             record,
             resolve=resolved,
-            measure=measure,
+            measure=partial(measure, other=other),
             forecast=Forecast(runs_in(output)),
             cooldown=CoolDown(lambda: look_at_machine(choose_for(plan.cells[0])[0])),
             retry=retry,
@@ -73,19 +90,21 @@ def sweep(plan: Plan, output: Path, *, resume: bool, retry: Sequence[Status], js
             raise PowerbenchError(
                 f"{error} The sweep stops here; mend that, and the same command with --resume goes on."
             ) from error
-        show(sweepdir, work.record, names, json=json)
-        return exit_status(sweepdir, work.record, stopped=work.stopped)
+        compared = show(sweepdir, work.record, json=json)
+        return exit_status(sweepdir, work.record, stopped=work.stopped) or compared
 
 
 @contextmanager
-def begun(plan: Plan, output: Path, *, resume: bool) -> Iterator[tuple[SweepDir, SweepRecord]]:
+def begun(
+    plan: Plan, output: Path, *, other: Interpreter | None, resume: bool
+) -> Iterator[tuple[SweepDir, SweepRecord]]:
     """A new sweep, or the one to go on with; nobody else measures it meanwhile. Raises PowerbenchError."""
     import msgspec
 
     from powerbench.rundir.sweeps import SweepRecord, create_sweep, newest_like, read_sweep
     from powerbench.sweep import measurements_of, refuse_nonsense
 
-    measurements = measurements_of(plan.cells, repeats=plan.repeats)
+    measurements = measurements_of(plan.cells, repeats=plan.repeats, against=path_of(other))
     if not resume:
         refuse_nonsense(plan.cells, resolved)
         sweepdir = create_sweep(output, plan.name)
@@ -120,45 +139,49 @@ def nothing_to_resume(output: Path) -> str:
 def tell_beginning(sweepdir: SweepDir, record: SweepRecord, todo: Sequence[int], names: Names) -> None:
     """How much there is to do, and of what was interrupted or is tried again, why."""
     total = len(record.measurements)
-    if len(todo) == total:
+    if not any(one.attempts for one in record.measurements):
         say(f"Sweep of {counted(total, 'measurement')} in {sweepdir.path}")
         return
     say(f"Going on with {sweepdir.path}: {len(todo)} of {counted(total, 'measurement')} to go")
     for at in todo:
         one = record.measurements[at]
         if one.status is not None:
-            say(f"Again {at + 1}: {names.of(one.cell, one.repeat)} ({one.status}: {told_reason(one)})")
+            reason = (one.reason or "no reason was recorded").rstrip(".")
+            say(f"Again {at + 1}: {names.of(one.cell, one.repeat, one.interpreter)} ({one.status}: {reason})")
 
 
 def announce(standing: Standing, names: Names) -> None:
     """One line before each cell."""
     from powerbench.cli.progress import left_in_words
 
+    one = standing.measurement
     where = f"[{standing.number} of {standing.total}{left_in_words(standing.left_s)}]"
-    say(f"{where} {names.of(standing.cell, standing.measurement.repeat)}")
+    say(f"{where} {names.of(standing.cell, one.repeat, one.interpreter)}")
 
 
-def show(sweepdir: SweepDir, record: SweepRecord, names: Names, *, json: bool) -> None:
-    """The results on stdout; on stderr what has no figure and why, where it lies, and what to type next."""
+def show(sweepdir: SweepDir, record: SweepRecord, *, json: bool) -> int:
+    """The results on stdout, as `report` has them: figures, what has none, and why. On stderr what to type next.
+
+    Of two interpreters the comparison, once all is measured; returns the exit status that it ends in, else 0.
+    """
     from powerbench.reports import FORMATS
-    from powerbench.rundir.many import Runs
+    from powerbench.rundir.many import Runs, find_readable
+    from powerbench.sweep import pending
 
     form = FORMATS["json" if json else "terminal"]
-    paths = [sweepdir.path / one.run for one in record.measurements if one.run and one.status != "running"]
     try:
-        if json or paths:
-            print_result(str((form.of_several or form.show)(Runs(paths))))
-            say()
+        if record.against is not None and not pending(record.measurements):
+            return compare_interpreters(sweepdir.path, fail_above=None, json=json)
+        print_result(str((form.of_several or form.show)(Runs(find_readable([sweepdir.path]).items))))
+        say()
+        return 0
     finally:
-        for at, one in enumerate(record.measurements):
-            if one.status not in (None, "complete"):
-                say(f"Not complete: {at + 1}, {names.of(one.cell, one.repeat)}: {one.status}: {told_reason(one)}.")
         tell_end(sweepdir, record)
 
 
-def told_reason(measurement: Measurement) -> str:
-    """Why it has no answer, or no figure."""
-    return (measurement.reason or "no reason was recorded").rstrip(".")
+def path_of(other: Interpreter | None) -> str | None:
+    """The path of an interpreter that there may be."""
+    return None if other is None else other.path
 
 
 def tell_end(sweepdir: SweepDir, record: SweepRecord) -> None:
@@ -169,7 +192,7 @@ def tell_end(sweepdir: SweepDir, record: SweepRecord) -> None:
     if to_go:
         say(f"{counted(to_go, 'measurement')} to go: the same command with --resume goes on.")
     say(f"Recorded in {sweepdir.path}")
-    say(f"See it again with: powerbench report {sweepdir.path}")
+    say(f"See it again with: powerbench {'report' if record.against is None else 'compare'} {sweepdir.path}")
 
 
 def exit_status(sweepdir: SweepDir, record: SweepRecord, *, stopped: bool) -> int:
@@ -187,7 +210,9 @@ def exit_status(sweepdir: SweepDir, record: SweepRecord, *, stopped: bool) -> in
     return int(without_energy > 0 or any(one.status == "failed" for one in record.measurements))
 
 
-def list_cells(plan: Plan, output: Path, *, resume: bool, retry: Sequence[Status], json: bool) -> None:
+def list_cells(
+    plan: Plan, output: Path, *, other: Interpreter | None, resume: bool, retry: Sequence[Status], json: bool
+) -> None:
     """What a run would measure, in order, and how long that takes as far as it is known."""
     import msgspec
 
@@ -195,7 +220,7 @@ def list_cells(plan: Plan, output: Path, *, resume: bool, retry: Sequence[Status
     from powerbench.rundir.sweeps import newest_like, read_sweep
     from powerbench.sweep import measurements_of
 
-    measurements = measurements_of(plan.cells, repeats=plan.repeats)
+    measurements = measurements_of(plan.cells, repeats=plan.repeats, against=path_of(other))
     found = newest_like(output, plan.name, measurements) if resume else None
     if found is not None:
         measurements = read_sweep(found.path).measurements

@@ -9,15 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from powerbench.reports.chart import bars
 from powerbench.units import duration, significant
 
 if TYPE_CHECKING:
     from powerbench.recorder import Watched
 
 PLAIN_PERIOD_S = 5.0
-BARS = " ▁▂▃▄▅▆▇█"
 LONGEST_HISTORY = 120
 NARROW = 40
+HISTORY = ("history, each bar against the rail's peak", "history", "")
 UP = "\x1b[{}A"
 CLEAR_TO_END_OF_LINE = "\x1b[K"
 CLEAR_BELOW = "\x1b[J"
@@ -51,8 +52,9 @@ class View:
         """The lines for a terminal so wide."""
         name_width = max((len(name) for name in watched.rails), default=0)
         head = f"{duration(watched.elapsed_s)}  (Ctrl-C ends the recording)"
-        history = "history, each bar against the rail's peak" if width > NARROW else ""
-        titles = f"  {'':<{name_width}}  {'power':>9}  {'energy':>11}  {history}".rstrip()
+        titles = f"  {'':<{name_width}}  {'power':>9}  {'energy':>11}  "
+        history = [words for words in HISTORY if width > NARROW and len(titles + words) < width]
+        titles = f"{titles}{history[0] if history else ''}".rstrip()
         lines = [head, "", titles]
         for name, rail in watched.rails.items():
             lines.append(self._rail_line(name, rail.lost, name_width, watched, width))
@@ -74,7 +76,7 @@ class View:
             return f"  {name:<{name_width}}  ended: {lost}"
         left = f"  {name:<{name_width}}  {self._watts(name):>9}  {_joules(watched, name):>11}  "
         room = min(LONGEST_HISTORY, width - 1 - len(left))
-        return left + (_bars(list(self._history.get(name, ()))[-room:]) if room > 0 and width > NARROW else "")
+        return left + (bars(list(self._history.get(name, ()))[-room:]) if room > 0 and width > NARROW else "")
 
     def _update(self, watched: Watched) -> None:
         for name, reading in watched.latest.items():
@@ -115,14 +117,6 @@ def view(*, is_quiet: bool) -> Iterator[View]:
 def _joules(watched: Watched, name: str) -> str:
     reading = watched.latest.get(name)
     return "- J" if reading is None else f"{significant(reading.energy_j)} J"
-
-
-def _bars(powers_w: list[float]) -> str:
-    """A bar for each, from nothing to the largest of them."""
-    most_w = max(powers_w, default=0.0)
-    if most_w <= 0:
-        return BARS[1] * len(powers_w)
-    return "".join(BARS[max(1, round(power_w / most_w * (len(BARS) - 1)))] for power_w in powers_w)
 
 
 def _others(watched: Watched) -> Iterator[str]:

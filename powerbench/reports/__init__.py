@@ -6,8 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from powerbench.reports.csv import as_csv
+from powerbench.reports.html import as_html
 from powerbench.reports.json import as_json, as_json_list
+from powerbench.reports.markdown import as_markdown
 from powerbench.reports.parquet import as_parquet
+from powerbench.reports.perfetto import as_perfetto
 from powerbench.reports.terminal import as_terminal
 from powerbench.rundir.load import Run
 
@@ -30,7 +33,10 @@ class Format:
 
 FORMATS: dict[str, Format] = {
     "terminal": Format(as_terminal),
+    "markdown": Format(as_markdown),
     "csv": Format(as_csv),
     "json": Format(as_json, of_several=as_json_list),
+    "html": Format(as_html, needs_file=True),
     "parquet": Format(as_parquet, needs_file=True),
+    "perfetto": Format(as_perfetto, needs_file=True),
 }

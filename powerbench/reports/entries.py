@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from powerbench.analysis.summary import Summary, summarize
@@ -19,12 +19,10 @@ FACTS = (
 
 
 class Machine(NamedTuple):
-    """A device in a machine, and the facts by which it is told from another of the same name."""
+    """A device in a machine: its name for the reader, and the host by which it is told from another of that name."""
 
     name: str
     host: str | None
-    memory_bytes: int | None
-    logical_cores: int | None
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,14 @@ class Entry:
 
 def entries_of(runs: Iterable[Run]) -> list[Entry]:
     """An entry of each run, in one pass."""
-    return [_entry(run) for run in runs]
+    entries = [_entry(run) for run in runs]
+    known = {_where(entry): entry.machine for entry in entries if entry.device_name is not None}
+    return [replace(entry, machine=known.get(_where(entry), entry.machine)) for entry in entries]
+
+
+def _where(entry: Entry) -> tuple[object, ...]:
+    """By what a run that ended before its device was named is told to be of the same one as another run."""
+    return entry.machine.host, entry.summary.device, entry.device_name if entry.published else None
 
 
 def machine_names(entries: Sequence[Entry]) -> dict[Machine, str]:
@@ -83,9 +88,7 @@ def _entry(run: Run) -> Entry:
 
 
 def _machine(record: RunRecord) -> Machine:
-    facts = record.environment
-    memory, host, cores = facts.get("memory_bytes"), facts.get("host"), facts.get("logical_cores")
-    return Machine(machine_name(record), host, memory, cores)
+    return Machine(machine_name(record), record.environment.get("host"))
 
 
 def machine_name(record: RunRecord) -> str:

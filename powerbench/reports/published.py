@@ -38,6 +38,14 @@ class Vintage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     peak_power_w: dict[str, float]
     results: list[Result]
 
+    @property
+    def machines(self) -> list[str]:
+        """The machines in the order of the tables, which is that of their fullest row."""
+        of_row: dict[tuple[str, int, int], list[str]] = {}
+        for it in self.results:
+            of_row.setdefault((it.mode, it.batch_size, it.sequence_length), []).append(it.machine)
+        return max(of_row.values(), key=len)
+
     def torch_of(self, machine: str) -> str | None:
         """The torch that a machine was measured with; None where that was not published."""
         return self.torch if isinstance(self.torch, str) else self.torch.get(machine)
@@ -61,7 +69,11 @@ def published() -> Published:
 
 def published_runs() -> list[Run]:
     """A run of each published cell: its hundred steps between two edges, and nothing that was not published."""
-    return [_as_run(vintage, result) for vintage in published().vintages for result in vintage.results]
+    return [
+        _as_run(vintage, result)
+        for vintage in published().vintages
+        for result in sorted(vintage.results, key=lambda it: vintage.machines.index(it.machine))
+    ]
 
 
 def _as_run(vintage: Vintage, result: Result) -> Run:
@@ -76,7 +88,6 @@ def _as_run(vintage: Vintage, result: Result) -> Run:
         warmup=0,
         dropout=False,
         copy="blocking",
-        attention="eager",
     )
     record = RunRecord(
         id=f"published-{vintage.name}",

@@ -7,22 +7,32 @@ import signal
 import textwrap
 from collections.abc import Iterable, Sequence
 
+from powerbench.analysis.checked import verdict_on
 from powerbench.analysis.energy import Energy
+from powerbench.analysis.latencies import from_edges
+from powerbench.analysis.slowdown import sentence
 from powerbench.analysis.summary import Latency, Summary, submission_ms, summarize
 from powerbench.records import SYNTHETIC, Cell, RunRecord
+from powerbench.reports.chart import Size, chart
+from powerbench.reports.checking import check
+from powerbench.reports.entries import entries_of
+from powerbench.reports.lines import WIDTH, notes, rows
+from powerbench.reports.tables import tables
+from powerbench.reports.verdict import causes, verdict
+from powerbench.reports.verdict import figures as trace_figures
 from powerbench.rundir.load import Run
 from powerbench.units import byte_size, counted, duration, significant
 
-WIDTH = 78
-LABEL_WIDTH = 13
 # Of fewer steps the 5th and the 95th percentile are hardly more than the extremes.
 FEW_FOR_PERCENTILES = 20
+# Below the other figures the chart is an impression; `powerbench trace` shows a larger one.
+SMALL = Size(width=WIDTH, height=4, lane_height=1)
+UNSTEADY = ("slowdown", "speedup", "no steady state")
 
 
 def as_terminal(runs: Sequence[Run]) -> str:
-    """The runs one below the other, as plain text; several each under its name."""
-    titled = len(runs) > 1
-    return "\n\n".join("\n".join([*([f"{run.path}:"] if titled else []), *describe(run)]) for run in runs)
+    """One run in full, or several in tables, as plain text."""
+    return "\n".join(describe(runs[0])) if len(runs) == 1 else tables(entries_of(runs))
 
 
 def describe(run: Run) -> list[str]:
@@ -41,8 +51,32 @@ def describe(run: Run) -> list[str]:
         *textwrap.wrap(machine_line(run.record), WIDTH),
         "",
         *rows(figures(summary, run)),
-        *notes(summary.notes),
+        *notes([*summary.notes, *unsteady(run)]),
+        *its_trace(run),
     ]
+
+
+def its_trace(run: Run) -> Iterable[str]:
+    """The verdict on a slowdown trace, with a small chart and the likely causes; of other runs nothing."""
+    if not run.record.the_cell.trace or not run.steps[0].spans("step"):
+        return
+    checked = check(run)
+    yield ""
+    yield from textwrap.wrap(verdict(checked), WIDTH)
+    yield ""
+    yield from chart(checked, SMALL)
+    yield ""
+    yield from rows(trace_figures(checked))
+    yield from causes(checked, WIDTH)
+
+
+def unsteady(run: Run) -> Iterable[str]:
+    """A line on the steps of a run that was no slowdown trace, where they were not steady all the same."""
+    if run.record.the_cell.trace:
+        return
+    slowdown = verdict_on(from_edges(run.steps[0]))
+    if slowdown.verdict in UNSTEADY:
+        yield f"{sentence(slowdown)} See it with: powerbench trace {shlex.quote(str(run.path))}"
 
 
 def headline(record: RunRecord) -> str:
@@ -167,31 +201,15 @@ def _exit(status: int) -> str:
 
 def _whole_energy(energy: Energy) -> str:
     low, high = energy.total_j_sampling_ci95
+    part = f" in the {duration(energy.total_j / energy.mean_w)} that the meter covers" if _is_a_part(energy) else ""
     return (
-        f"{significant(energy.total_j)} J (sampling: {significant(low)} to {significant(high)}); "
+        f"{significant(energy.total_j)} J{part} (sampling: {significant(low)} to {significant(high)}); "
         f"covers {energy.scope}{_accuracy(energy)}"
     )
 
 
-def rows(figures: Iterable[tuple[str, str]]) -> Iterable[str]:
-    """Labels in one column, texts in another, long texts wrapped under their own beginning."""
-    for label, text in figures:
-        yield from textwrap.wrap(
-            text,
-            WIDTH,
-            initial_indent=f"  {label:<{LABEL_WIDTH}}",
-            subsequent_indent=" " * (LABEL_WIDTH + 2),
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-
-
-def notes(notes: Sequence[str]) -> Iterable[str]:
-    """The notes below the figures, each wrapped."""
-    if notes:
-        yield ""
-    for note in notes:
-        yield from textwrap.wrap(note, WIDTH, initial_indent="  Note: ", subsequent_indent="        ")
+def _is_a_part(energy: Energy) -> bool:
+    return energy.partial and energy.mean_w > 0
 
 
 def _wall(steps: int, wall_s: float, wall_s_100_steps: float | None) -> str:

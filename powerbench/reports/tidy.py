@@ -37,8 +37,8 @@ def kinds() -> Mapping[str, Kind]:
 
 
 def _start(entry: Entry) -> datetime | None:
-    # A published result has no moment.
-    return None if entry.published else datetime.fromtimestamp(entry.start_unix_ns / 1e9, UTC)
+    # What was published, or never begun, has no moment.
+    return datetime.fromtimestamp(entry.start_unix_ns / 1e9, UTC) if entry.start_unix_ns else None
 
 
 def _extrapolated(entry: Entry) -> bool | None:
@@ -53,6 +53,11 @@ def _samples_per_j(entry: Entry) -> float | None:
 
 def _of_cell(name: str, kind: Kind) -> Column:
     return Column(kind, lambda entry: getattr(entry.cell, name, None))
+
+
+def _of_our_cell(name: str) -> Column:
+    """Of a setting on which the published tables are silent."""
+    return Column(str, lambda entry: None if entry.published else getattr(entry.cell, name, None))
 
 
 def _of_summary(name: str, kind: Kind) -> Column:
@@ -99,15 +104,15 @@ COLUMNS: dict[str, Column] = {
     "batch_size": _of_summary("batch_size", int),
     "sequence_length": _of_summary("sequence_length", int),
     "dtype": _of_summary("dtype", str),
-    "attention": _of_cell("attention", str),
+    "attention": _of_our_cell("attention"),
     "compile": _of_cell("compile", bool),
     "accumulation": _of_cell("accumulation", int),
     "dropout": _of_cell("dropout", bool),
     "optimizer": _of_cell("optimizer", str),
     "fused": _of_cell("fused", bool),
-    "dataset": Column(str, lambda entry: None if entry.published or entry.cell is None else entry.cell.dataset),
-    "pad": Column(str, lambda entry: None if entry.published or entry.cell is None else entry.cell.pad),
-    "weights": Column(str, lambda entry: None if entry.published or entry.cell is None else entry.cell.weights),
+    "dataset": _of_our_cell("dataset"),
+    "pad": _of_our_cell("pad"),
+    "weights": _of_our_cell("weights"),
     "copy": _of_cell("copy", str),
     "sync_every": _of_cell("sync_every", int),
     "threads": _of_facts("threads", int),

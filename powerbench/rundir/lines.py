@@ -150,15 +150,27 @@ def read_telemetry(path: Path) -> dict[str, list[tuple[int, float]]]:
     return gauges
 
 
-def read_energy(path: Path, rails: Mapping[str, RailRecord]) -> dict[str, EnergyCurve]:
-    """The curves in energy.csv by rail, with each meter's offset added to its times."""
-    curves: dict[str, EnergyCurve] = {}
+def read_words(path: Path) -> dict[str, list[tuple[int, str]]]:
+    """The gauges of telemetry.csv that are words (`thermal_pressure`), by name, as `read_telemetry` gives numbers."""
+    gauges: dict[str, list[tuple[int, str]]] = {}
     for line in LineTail(path).read()[1:]:
-        reading = read_reading(line)
-        if reading is None:
+        gauge = read_gauge(line)
+        if gauge is not None and isinstance(gauge.value, str):
+            gauges.setdefault(gauge.name, []).append((gauge.time_ns, gauge.value))
+    return gauges
+
+
+def read_energy(path: Path, rails: Mapping[str, RailRecord]) -> dict[str, EnergyCurve]:
+    """The curves in energy.csv by rail, with each meter's offset added to its times; damaged rows are passed over."""
+    curves: dict[str, EnergyCurve] = {}
+    offsets_ns = {name: rail.offset_ns for name, rail in rails.items()}
+    for line in LineTail(path).read()[1:]:
+        try:
+            time, rail, energy = line.split(",")
+            time_ns, energy_j = int(time), float(energy)
+        except ValueError:
             continue
-        offset_ns = rails[reading.rail].offset_ns if reading.rail in rails else 0
-        curve = curves.setdefault(reading.rail, EnergyCurve())
-        curve.time_ns.append(reading.time_ns + offset_ns)
-        curve.energy_j.append(reading.energy_j)
+        curve = curves.get(rail) or curves.setdefault(rail, EnergyCurve())
+        curve.time_ns.append(time_ns + offsets_ns.get(rail, 0))
+        curve.energy_j.append(energy_j)
     return curves

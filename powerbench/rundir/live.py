@@ -11,7 +11,7 @@ import os
 import pwd
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -26,16 +26,22 @@ from powerbench.records import RailRecord
 PLACE = ".local/state/powerbench/live.json"
 # The file is rewritten in place, under its lock: whoever reads in between looks again.
 LOOKS, LOOK_AGAIN_S = 5, 0.02
+# They move where sensors are read from, for tests and containers; under sudo nobody looks at them.
+MOVING = ("POWERBENCH_SYSFS", "POWERBENCH_POWERMETRICS")
 
 
 class Live(Struct, frozen=True, kw_only=True):
-    """What a recorder says of itself: where it writes, on which boot, and what its rails are by now."""
+    """What a recorder says of itself: where it writes, on which boot, what its rails are by now, and whose they are.
+
+    `moved` is where its sensors are read from, if not from this machine's own places.
+    """
 
     schema: int = 1
     pid: int
     boot_id: str | None
     run: str
     rails: dict[str, RailRecord]
+    moved: dict[str, str] = {}
 
 
 class Found(NamedTuple):
@@ -52,6 +58,11 @@ class AlreadyLive(PowerbenchError):
 def live_path() -> Path:
     """Where this user's recorder is announced."""
     return Path(pwd.getpwuid(os.getuid()).pw_dir) / PLACE
+
+
+def moved_sensors(variables: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Where sensors are read from, if not from this machine's own places."""
+    return {} if "SUDO_UID" in variables else {name: variables[name] for name in MOVING if variables.get(name)}
 
 
 class Publisher:
@@ -136,6 +147,8 @@ def _look(path: Path, file: int, boot: Callable[[], str | None]) -> Found:
         return Found(None, f"{path} says nothing that this powerbench understands ({gone}): remove it.")
     if live.boot_id != boot():
         return Found(None, f"{path} was left by a recorder before this boot: start `powerbench power` anew.")
+    if held and live.moved != moved_sensors():
+        return Found(None, f"The recorder at work (pid {live.pid}) reads other sensors ({' or '.join(MOVING)} differ).")
     if not held:
         return Found(None, f"The recorder (pid {live.pid}) is gone without a word: start `powerbench power` anew.")
     return Found(live, None)

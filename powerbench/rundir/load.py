@@ -28,7 +28,7 @@ from powerbench.records import (
     phases_of,
 )
 from powerbench.rundir import RECORD, RunDir
-from powerbench.rundir.lines import LineTail, read_energy, read_events, read_telemetry
+from powerbench.rundir.lines import LineTail, read_energy, read_events, read_telemetry, read_words
 from powerbench.rundir.marks import MarksReader
 from powerbench.rundir.phases import PhasesReader, read_phases
 from powerbench.units import counted
@@ -36,6 +36,11 @@ from powerbench.units import counted
 # How far two readings of one process's start time may lie apart (the kernel counts in hundredths of a second, and
 # the calendar may have been set meanwhile).
 START_TIME_TOLERANCE_S = 2.0
+STEP_ROW = re.compile(r"(\d+),(warmup|step|tail),(\d+),(\d+),(\d*)")
+
+
+class _HasSchema(msgspec.Struct):
+    schema: int
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,10 @@ class Run:
     def telemetry(self) -> dict[str, list[tuple[int, float]]]:
         """The numeric gauges by name, as (time_ns, value), read when they are asked for."""
         return read_telemetry(RunDir(self.path).telemetry)
+
+    def words(self) -> dict[str, list[tuple[int, str]]]:
+        """The gauges that are words (`thermal_pressure`) by name, as (time_ns, word), read when they are asked for."""
+        return read_words(RunDir(self.path).telemetry)
 
     def phases(self, rank: int = 0) -> list[PhaseSpan]:
         """The phases within a rank's steps, read when they are asked for; none of an ordinary run."""
@@ -132,7 +141,18 @@ def _load_recording(rundir: RunDir, record: RunRecord) -> Run:
         if read_record(rundir).status != "running":  # it was ended while we read
             return load_run(rundir.path)
         record = msgspec.structs.replace(record, status="interrupted", reason=gone(record))
+    if record.clock.end_monotonic_ns is None:
+        record = msgspec.structs.replace(record, windows=record.windows | _as_far_as_its_curves(rundir, record))
     return Run(rundir.path, record, [StepTrace()])
+
+
+def _as_far_as_its_curves(rundir: RunDir, record: RunRecord) -> dict[str, Window]:
+    """The window of a recording that was not ended: from where it began to where all of its curves have come."""
+    begun = record.windows.get("measured")
+    if begun is None:
+        return {}
+    last_ns = [curve.time_ns[-1] for curve in read_energy(rundir.energy, record.rails).values() if curve.time_ns]
+    return {"measured": Window(begun.start_ns, max(begun.start_ns + 1, min(last_ns, default=0)))}
 
 
 def gone(record: RunRecord) -> str:
@@ -190,11 +210,8 @@ def read_record(rundir: RunDir) -> RunRecord:
 
 
 def _schema(data: bytes, rundir: RunDir) -> int:
-    class HasSchema(msgspec.Struct):
-        schema: int
-
     try:
-        return msgspec.json.decode(data, type=HasSchema).schema
+        return msgspec.json.decode(data, type=_HasSchema).schema
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise PowerbenchError(f"{rundir.record} is no run record ({error}); name another folder.") from error
 
@@ -203,7 +220,7 @@ def read_rows(path: Path) -> StepTrace:
     """The steps in a steps.csv, up to the first row that is damaged."""
     trace = StepTrace()
     for line in LineTail(path).read()[1:]:
-        row = re.fullmatch(r"(\d+),(warmup|step|tail),(\d+),(\d+),(\d*)", line)
+        row = STEP_ROW.fullmatch(line)
         if row is None or int(row[1]) != len(trace):
             break
         trace.append(cast(Stage, row[2]), int(row[3]), int(row[4]), int(row[5]) if row[5] else None)

@@ -1,15 +1,23 @@
-"""Many runs, each read when it is come to and let go of after that, so that ten thousand fit into memory."""
+"""Many runs: found in sweeps and folders, each read when it is come to and let go of, so that ten thousand fit."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import overload
 
+import msgspec
+
 from powerbench.errors import PowerbenchError
-from powerbench.rundir import RunDir
+from powerbench.records import Clock, RunRecord, StepTrace, Supervisor
+from powerbench.rundir import RECORD, RunDir
 from powerbench.rundir.load import Run, find_runs, load_run, read_record
+from powerbench.rundir.sweeps import SWEEP_FILE, Measurement, SweepRecord, find_sweeps, read_sweep
+
+# By these a measurement that was not begun is told to be of the machine of the others.
+HOST_FACTS = ("host", "processor", "memory_bytes", "system", "torch", "threads")
+NOT_BEGUN = "it has not been begun"
 
 
 class Runs(Sequence[Run]):
@@ -43,28 +51,95 @@ class Runs(Sequence[Run]):
 
 @dataclass(frozen=True)
 class Found:
-    """The runs in what was named, and of each that cannot be read, a sentence that says why."""
+    """What was found in folders that were named.
 
-    paths: list[Path]
-    unreadable: list[str]
+    `items`: the run directories, and, as runs without a step, what sweeps asked for and has none. `unreadable`: of each
+    that cannot be read, a sentence that says why.
+    """
+
+    items: list[Path | Run] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
 
 
 def find_readable(named: Sequence[Path]) -> Found:
     """The runs in these folders, each once, in the order in which they were named.
 
-    Raises PowerbenchError where one of the folders holds no run, and where none of the runs can be read.
+    Of a sweep's cell that was measured again, the last run alone. Raises PowerbenchError where one of the folders
+    holds no run, and where none of the runs can be read.
     """
-    paths = list(dict.fromkeys(path for folder in named for path in find_runs(folder)))
-    found = Found([], [])
-    for path in paths:
+    found = Found()
+    paths, folders = _all_in(named)
+    sweeps = _sweeps(folders, found)
+    superseded = {folder / name for folder, record in sweeps.items() for name in record.superseded}
+    records: dict[Path, list[RunRecord]] = {folder: [] for folder, record in sweeps.items() if record.without_run}
+    wanted = [path for path in paths if path not in superseded]
+    for path in wanted:
         try:
-            read_record(RunDir(path))
+            record = read_record(RunDir(path))
         except PowerbenchError as error:
-            if len(paths) == 1:
+            if len(wanted) == 1:
                 raise
             found.unreadable.append(str(error))
-        else:
-            found.paths.append(path)
-    if not found.paths:
+            continue
+        found.items.append(path)
+        if path.parent in records:
+            records[path.parent].append(record)
+    for folder, beside in records.items():
+        found.items.extend(_without_run(folder, it, beside) for it in sweeps[folder].without_run)
+    if not found.items:
         raise PowerbenchError(f"None of the {len(paths)} runs can be read; the first: {found.unreadable[0]}")
     return found
+
+
+def _all_in(named: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """The run directories in these folders, and the sweeps that were named or lie in them, not those around them."""
+    paths: dict[Path, None] = {}
+    sweeps: dict[Path, None] = {}
+    for folder in named:
+        if (folder / RECORD).exists():
+            paths |= dict.fromkeys(find_runs(folder))
+            continue
+        sweeps |= dict.fromkeys(find_sweeps(folder))
+        try:
+            runs = find_runs(folder)
+        except PowerbenchError:
+            if not find_sweeps(folder):
+                raise
+            continue
+        paths |= dict.fromkeys(runs)
+        sweeps |= {parent: None for parent in dict.fromkeys(run.parent for run in runs) if _is_sweep(parent)}
+    return list(paths), list(sweeps)
+
+
+def _is_sweep(folder: Path) -> bool:
+    return (folder / SWEEP_FILE).exists()
+
+
+def _sweeps(folders: Sequence[Path], found: Found) -> Mapping[Path, SweepRecord]:
+    sweeps = {}
+    for folder in folders:
+        try:
+            sweeps[folder] = read_sweep(folder)
+        except PowerbenchError as error:
+            found.unreadable.append(str(error))
+    return sweeps
+
+
+def _without_run(folder: Path, measurement: Measurement, beside: Sequence[RunRecord]) -> Run:
+    """A measurement that has no run, as a run without steps on the machine on which the sweep's others were made."""
+    asked = measurement.cell
+    others = [it for it in beside if it.cell is not None and asked.device in ("auto", it.cell.device)]
+    like = others[0] if others else None
+    facts = like or (beside[0] if beside else None)
+    device = like.cell.device if like is not None and like.cell is not None else asked.device
+    record = RunRecord(
+        id=folder.name,
+        status=measurement.status or "interrupted",
+        reason=measurement.reason if measurement.status else NOT_BEGUN,
+        cell=msgspec.structs.replace(asked, device=device),
+        clock=Clock(boot_id=None, start_monotonic_ns=0, start_unix_ns=0),
+        environment={} if facts is None else {name: facts.environment.get(name) for name in HOST_FACTS},
+        device=None if like is None else like.device,
+        supervisor=Supervisor(0, 0.0),
+    )
+    return Run(folder, record, [StepTrace()])

@@ -43,10 +43,14 @@ class Attempt(Struct, frozen=True, kw_only=True):
 
 
 class Measurement(Struct, frozen=True, kw_only=True):
-    """One cell, once, as it was asked for; of its attempts, oldest first, the last one counts."""
+    """One cell, once, as it was asked for; of its attempts, oldest first, the last one counts.
+
+    `interpreter` is the Python that its worker runs in; None where that is ours.
+    """
 
     cell: Cell
     repeat: Count = 1
+    interpreter: str | None = None
     attempts: list[Attempt] = []
 
     @property
@@ -88,6 +92,11 @@ class SweepRecord(Struct, frozen=True, kw_only=True):
     def asks_for_the_same(self, other: Sequence[Measurement]) -> bool:
         """Whether these are the same cells in the same order, whatever became of them."""
         return list(map(_asked, self.measurements)) == list(map(_asked, other))
+
+    @property
+    def against(self) -> str | None:
+        """The interpreter that ours is compared with; None where there is none."""
+        return next((one.interpreter for one in self.measurements if one.interpreter is not None), None)
 
     @property
     def without_run(self) -> list[Measurement]:
@@ -195,17 +204,17 @@ def _as_written(folder: Path) -> SweepRecord:
 def _looked_at(folder: Path, measurement: Measurement, listed: set[str | None]) -> Measurement:
     """With its last attempt as the run itself tells it, where sweep.json cannot be the last word."""
     last = measurement.last
-    if last is None or (last.status in ANSWERS and (last.run is None or (folder / last.run / RECORD).exists())):
+    if last is None or last.status == "interrupted":
         return measurement
-    if last.run is None and last.status == "running":
+    if last.status in ANSWERS and (last.run is None or (folder / last.run / RECORD).exists()):
+        return measurement
+    if last.run is None:
         last = msgspec.structs.replace(last, run=_left_behind(folder, listed))
     return msgspec.structs.replace(measurement, attempts=[*measurement.attempts[:-1], _as_its_run_says(folder, last)])
 
 
 def _as_its_run_says(folder: Path, attempt: Attempt) -> Attempt:
     if attempt.run is None:
-        if attempt.status != "running":
-            return attempt
         return _interrupted(attempt, "powerbench was killed before its run was begun")
     if not (folder / attempt.run / RECORD).exists():
         return _interrupted(attempt, "its directory is gone")
@@ -256,5 +265,5 @@ def newest_like(parent: Path, profile: str, measurements: Sequence[Measurement])
     return None
 
 
-def _asked(measurement: Measurement) -> tuple[Cell, int]:
-    return measurement.cell, measurement.repeat
+def _asked(measurement: Measurement) -> tuple[Cell, int, str | None]:
+    return measurement.cell, measurement.repeat, measurement.interpreter

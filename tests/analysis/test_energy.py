@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import pytest
@@ -237,6 +237,27 @@ class TestCountedOnce:
         assert "gpu0" in (found.reason or "")
 
 
+class TestACounterThatNeverMoved:
+    rails: ClassVar = {"package-0": a_rail(), "dram-0": a_rail(part="dram", contains=[])}
+
+    def test_of_memory_is_not_taken_for_nothing(self) -> None:
+        curves = {"package-0": steady(10, seconds=12), "dram-0": steady(0, seconds=12)}
+
+        found = find_energy(a_run(self.rails), tenths(100), curves)
+
+        energy = joules(found)
+        assert energy.scope == "package-0"
+        assert energy.mean_w == pytest.approx(10)
+        assert (energy.rails["dram-0"].counted, energy.rails["dram-0"].mean_w) == (False, None)
+        assert "dram-0 is not counted: its counter never moved, and memory always draws something." in found.notes
+
+    def test_of_a_neural_engine_is_rest(self) -> None:
+        rails = {name: a_rail(source="ioreport", part=name, contains=[]) for name in ("cpu", "ane")}
+        curves = {"cpu": steady(10, seconds=12), "ane": steady(0, seconds=12)}
+
+        assert joules(find_energy(a_run(rails), tenths(100), curves)).rails["ane"].mean_w == 0
+
+
 class TestWhatIsNotKnown:
     """Unknown is never zero."""
 
@@ -298,6 +319,15 @@ class TestWhatIsNotKnown:
 
     def test_two_readings_are_too_few_and_how_long_to_run_is_said(self) -> None:
         assert "measure" in self.none(steady(10, seconds=3), steps_lasting(100, 50))
+
+    def test_around_a_command_the_remedy_is_a_longer_one(self) -> None:
+        window = Window(START + S, START + S + 50 * MS)
+        run = msgspec.structs.replace(a_run(), cell=None, command=["true"], windows={"measured": window})
+
+        reason = find_energy(run, StepTrace(), {"package-0": steady(10, seconds=12)}).reason
+
+        assert reason is not None
+        assert reason.endswith("of the meter fell into the recording; run what lasts 1 s")
 
     def test_an_interval_beyond_ten_per_cent_is_no_headline(self) -> None:
         reason = self.none(drawing(*[1, 200] * 20), steps_lasting(*[100] * 4))

@@ -144,7 +144,7 @@ def test_where_every_run_is_damaged_there_is_no_report(capsys: Screen, golden: P
         ([], "Name a run, a sweep, or a folder of them: powerbench report RUN..."),
         (
             ["{run}", "--format", "pdf"],
-            "There is no format called 'pdf'; choose one of terminal, csv, json, parquet.",
+            "There is no format called 'pdf'; choose one of terminal, markdown, csv, json, html, parquet, perfetto.",
         ),
         (["{run}", "--json", "--format", "csv"], "--json and --format csv are two formats; leave one out."),
         (
@@ -159,6 +159,13 @@ def test_what_cannot_be_meant_is_wrong_usage(capsys: Screen, golden: Path, argum
 
     told = capsys.readouterr()
     assert (told.out, told.err) == ("", f"powerbench: {sentence}\n")
+
+
+def test_the_page_is_written_to_a_file(capsys: Screen, golden: Path, tmp_path: Path) -> None:
+    assert main(["report", str(golden), "--format", "html", "--output", str(tmp_path / "it.html")]) == 0
+
+    assert capsys.readouterr().out == ""
+    assert (tmp_path / "it.html").read_text("utf-8").startswith("<!DOCTYPE html>")
 
 
 def test_a_format_that_prints_can_be_written_to_a_file(capsys: Screen, golden: Path, tmp_path: Path) -> None:
@@ -178,3 +185,37 @@ def test_a_file_that_cannot_be_written_is_named(capsys: Screen, golden: Path, tm
         f"powerbench: Cannot write {tmp_path / 'missing' / 'it.txt'}: No such file or directory; choose another file "
         "with --output.\n"
     )
+
+
+def test_the_published_tables_need_no_run(capsys: Screen) -> None:
+    assert main(["report", "--published"]) == 0
+
+    told = capsys.readouterr()
+    assert told.err == ""
+    assert told.out.startswith("Published times for 100 steps\n")
+    assert "1h 49m 9s" in told.out
+
+
+def test_a_run_beside_the_published_tables_is_one_of_a_list(capsys: Screen, golden: Path) -> None:
+    assert main(["report", str(golden), "--published", "--json"]) == 0
+
+    first, *published = json.loads(capsys.readouterr().out)
+    assert first["run"] == str(golden)
+    assert len(published) == 110
+    assert published[0]["run"] == "published 2022-05"
+
+
+def test_a_folder_of_one_run_is_shown_in_full_as_the_run_is(capsys: Screen, golden: Path) -> None:
+    assert main(["report", str(golden)]) == 0
+    alone = capsys.readouterr().out
+    assert main(["report", str(golden.parent)]) == 0
+
+    assert capsys.readouterr().out == alone
+
+
+def test_several_runs_are_a_table(capsys: Screen, golden: Path) -> None:
+    shutil.copytree(golden, golden.parent / "again")
+
+    assert main(["report", str(golden.parent)]) == 0
+
+    assert "     32  128    ~228 ms     2.28     2   0.0%\n" in capsys.readouterr().out

@@ -242,7 +242,7 @@ class TestASweepOnAFullDisk:
         assert told(done).endswith("The sweep stops here; mend that, and the same command with --resume goes on.")
 
         (disk / "filling").unlink()
-        again = powerbench("run", *self.SWEEP, "--resume", "--retry", "failed", "--json", "--output", disk / "runs")
+        again = powerbench("run", *self.SWEEP, "--resume", "--json", "--output", disk / "runs")
         assert (again.status, [run["status"] for run in json.loads(again.stdout)]) == (0, ["complete"] * 2)
         nobody_is_left(disk)
 

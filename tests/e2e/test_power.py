@@ -32,6 +32,7 @@ from tests.e2e.commands import (
     wait_for,
 )
 from tests.e2e.test_meters import Counters, a_socket
+from tests.power.fake_powermetrics import install
 
 BY_RAPL = ("--power", "rapl")
 
@@ -114,8 +115,19 @@ class TestUntilASignal:
         (summary,) = [report(runs / "latest")]
 
         assert summary["status"] == "interrupted"
-        assert summary["energy"] is None
-        assert readings_of(runs) > 10
+        assert summary["energy"]["mean_w"] == pytest.approx(40, rel=0.01)
+        assert summary["energy"]["partial"] is False
+        assert summary["wall_s"] > 0.5
+
+    def test_of_one_that_is_still_at_work_all_is_there(self, machine: Counters, runs: Path) -> None:
+        process = start("power", *BY_RAPL, "--output", runs, env=machine.variables)
+        wait_for(lambda: readings_of(runs) > 15, "readings")
+        summary = report(runs / "latest")
+        kill(process)
+        ended(process)
+
+        assert summary["status"] == "running"
+        assert summary["energy"]["mean_w"] == pytest.approx(40, rel=0.01)
 
     def test_on_a_terminal_the_lines_are_rewritten_in_place(self, machine: Counters, runs: Path) -> None:
         os.environ |= machine.variables
@@ -167,6 +179,27 @@ class TestCommand:
 
         assert done.status == 128 + 9
         assert "ended by signal 9 (SIGKILL)" in done.stdout
+
+    def test_its_status_is_passed_on_also_where_the_meter_is_lost(self, runs: Path, tmp_path: Path) -> None:
+        program = install(tmp_path, documents=12)
+        done = powerbench(
+            *("power", "--power", "powermetrics", "--output", runs, "--", "sh", "-c", "sleep 3; exit 5"),
+            env={"POWERBENCH_POWERMETRICS": str(program)},
+        )
+
+        assert done.status == 5
+        assert re.search(r"Energy [\d.]+ J in the [\d.]+m?s that the meter covers", " ".join(done.stdout.split()))
+        assert "no meter is left" in done.stderr
+
+    def test_a_script_that_does_not_say_by_what_it_runs(self, machine: Counters, runs: Path, tmp_path: Path) -> None:
+        script = tmp_path / "script"
+        script.write_text("echo hello\n")
+        script.chmod(0o755)
+        done = self.run(machine, runs, str(script))
+
+        assert done.status == 126
+        assert f"{script} cannot be executed (Exec format error); is it a program?" in told(done)
+        assert record_of(runs / "latest")["status"] == "failed"
 
     def test_one_too_short_to_measure_is_told_so(self, machine: Counters, runs: Path) -> None:
         done = self.run(machine, runs, "true")
@@ -305,8 +338,11 @@ class TestAttach:
         assert report(run)["energy"] is None
         assert joined["energy"]["mean_w"] == pytest.approx(40, rel=0.005)
         refused = powerbench("run", *SLEEP, "--power-from", recording, "--output", mine)
-        assert refused.status == 3
-        assert "has ended" in told(refused)
+        assert refused.status == 1
+        assert told(refused).startswith(f"--power-from {recording}: The recording in")
+        both = powerbench("run", *SLEEP, "--power-from", recording, "--power", "rapl", "--output", mine)
+        assert both.status == 2
+        assert "exclude each other" in told(both)
         other = powerbench("report", run, "--power-from", run)
         assert other.status == 1
         assert "is a run, not a recording" in told(other)

@@ -14,6 +14,7 @@ import sysconfig
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -106,15 +107,19 @@ class Machine:
         self.program = install(self.folder, **settings)
         self.program.chmod(0o755)
 
-    def start(self, *, env: dict[str, str] | None = None, **asked: Any) -> subprocess.Popen[str]:
-        """Start the keeper as sudo would, in the user's home."""
+    def command(self, **asked: Any) -> list[str]:
+        """What runs as root."""
         settings = {"output": str(self.user.runs), "program": str(self.program), "tree": str(self.folder / "sys")}
         recorder = [self.user.python, "-B", "-I", WORKERS / "recorder.py"]
         keeper = [self.user.python, "-B", "-I", WORKERS / "keeper.py", self.user.name, self.program]
         powercap = self.folder / "sys/class/powercap"
         command = [*keeper, powercap, *recorder, json.dumps({"power": "powermetrics"} | settings | asked)]
+        return [str(word) for word in command]
+
+    def start(self, *, env: dict[str, str] | None = None, **asked: Any) -> subprocess.Popen[str]:
+        """Start the keeper as sudo would, in the user's home."""
         return start(
-            command=[str(word) for word in command],
+            command=self.command(**asked),
             env={"SUDO_UID": str(self.user.uid), "SUDO_GID": str(self.user.gid), **(env or {})},
             cwd=self.user.home,
         )
@@ -305,11 +310,12 @@ class TestAttach:
         machine.at_work()
         os.chown(user.live, 0, 0)
         user.live.chmod(0o644)
-        done = user.powerbench("run", *SLEEP, "--steps", "20", "--output", "mine", "--power", "powermetrics")
+        done = user.powerbench("run", *SLEEP, "--steps", "20", "--output", "mine", "--power", "recorder")
         recorder.send_signal(signal.SIGTERM)
         ended(recorder)
 
         assert done.status == 3
+        assert "may have been written by another user and is not believed" in done.stderr
         shutil.rmtree(user.home / "mine", ignore_errors=True)
 
     def test_a_second_recorder_says_that_runs_attach_to_the_first(self, machine: Machine, user: Invoker) -> None:
@@ -335,30 +341,45 @@ class TestAttach:
 
 
 class TestCommandLine:
-    def test_is_restarted_isolated_and_leaves_no_bytecode(self, tmp_path: Path, user: Invoker) -> None:
-        copy = Path(tempfile.mkdtemp())
-        shutil.copytree(PROJECT / "powerbench", copy / "powerbench", ignore=shutil.ignore_patterns("__pycache__"))
-        for path in [copy, *copy.rglob("*")]:
-            os.chown(path, user.uid, user.gid)
+    @pytest.fixture
+    def installed(self, user: Invoker) -> Iterator[Path]:
+        """A virtual environment of the user's with powerbench in it, and with a module that Python imports at once."""
+        folder = Path(tempfile.mkdtemp())
+        subprocess.run([str(user.python), "-m", "venv", "--without-pip", folder], check=True)
+        (site,) = folder.glob("lib/python*/site-packages")
+        shutil.copytree(PROJECT / "powerbench", site / "powerbench", ignore=shutil.ignore_patterns("__pycache__"))
+        (site / "at_once.py").write_text("")
+        (site / "at_once.pth").write_text(f"{sysconfig.get_path('purelib')}\nimport at_once\n")
+        for path in [folder, *folder.rglob("*")]:
+            os.chown(path, user.uid, user.gid, follow_symlinks=False)
+        yield folder
+        shutil.rmtree(folder)
+
+    def as_root(self, installed: Path, user: Invoker, *arguments: str, cwd: Path) -> Done:
+        env = {"SUDO_UID": str(user.uid), "POWERBENCH_SYSFS": "/nonexistent"}
+        return ended(start(*arguments, command=[str(installed / "bin/python"), "-m", "powerbench"], env=env, cwd=cwd))
+
+    def test_is_restarted_isolated_and_leaves_no_bytecode(self, tmp_path: Path, installed: Path, user: Invoker) -> None:
         # typer here is not typer: with -I the current folder is not searched
         (tmp_path / "typer.py").write_text("raise SystemExit('imported from the current folder')\n")
-        code = f"import sys; sys.path.insert(0, {str(copy)!r}); from powerbench.__main__ import main; sys.exit(main())"
-        done = ended(
-            start(
-                "power",
-                "--power",
-                "rapl",
-                command=[str(user.python), "-c", code],
-                env={"SUDO_UID": str(user.uid), "POWERBENCH_SYSFS": "/nonexistent"},
-                cwd=tmp_path,
-            )
-        )
+        done = self.as_root(installed, user, "power", "--power", "rapl", cwd=tmp_path)
 
         assert done.status == 3, done.stderr
         assert "/sys/class/powercap has no RAPL counters" in done.stderr
-        assert owners(copy) == {user.uid}
-        assert list(copy.rglob("*.pyc")) == []
-        shutil.rmtree(copy)
+        assert owners(installed) == {user.uid}
+        assert list(installed.rglob("*.pyc")) == []
+
+    @pytest.mark.parametrize("arguments", [["--", "power"], ["doctor"], ["report", "runs/latest"], ["run", "quick"]])
+    def test_nothing_else_is_done_and_no_bytecode_is_left(
+        self, tmp_path: Path, installed: Path, user: Invoker, arguments: list[str]
+    ) -> None:
+        done = self.as_root(installed, user, *arguments, cwd=tmp_path)
+
+        assert (done.status, done.stdout) == (1, "")
+        assert done.stderr.startswith("powerbench: Run this without sudo: only `power` needs root")
+        assert owners(installed) == {user.uid}
+        assert list(installed.rglob("*.pyc")) == []
+        assert list(tmp_path.iterdir()) == []
 
     def test_an_unknown_user_is_a_sentence(self) -> None:
         done = ended(start("power", env={"SUDO_UID": "4000123"}))
@@ -366,17 +387,45 @@ class TestCommandLine:
         assert (done.status, done.stdout) == (1, "")
         assert done.stderr.startswith("powerbench: sudo does not say for whom it runs")
 
-    @pytest.mark.skipif(shutil.which("sudo") is None, reason="no sudo here")
-    def test_under_the_real_sudo(self, user: Invoker, tmp_path: Path) -> None:
+
+@contextmanager
+def allowed(user: Invoker, program: str) -> Iterator[None]:
+    """While inside, sudo lets the user run this program as root without a password."""
+    line = Path(f"/etc/sudoers.d/{user.name}")
+    line.write_text(f"{user.name} ALL=(root) NOPASSWD: {program}\n")
+    line.chmod(0o440)
+    try:
+        yield
+    finally:
+        line.unlink()
+
+
+@pytest.mark.skipif(shutil.which("sudo") is None, reason="no sudo here")
+class TestUnderTheRealSudo:
+    def test_without_a_meter_each_source_says_why(self, user: Invoker) -> None:
         command = [str(user.python), "-B", "-I", "-m", "powerbench", "power"]
-        allowed = Path(f"/etc/sudoers.d/{user.name}")
-        allowed.write_text(f"{user.name} ALL=(root) NOPASSWD: {' '.join(command)}\n")
-        allowed.chmod(0o440)
-        try:
+        with allowed(user, " ".join(command)):
             done = ended(user.start("sudo", "-n", *command))
-        finally:
-            allowed.unlink()
 
         assert done.status == 3, done.stderr
         assert "There is no meter to open on this machine" in done.stderr
         assert not user.runs.exists()
+
+    def test_what_is_recorded_is_the_user_s(self, machine: Machine, user: Invoker) -> None:
+        with allowed(user, str(user.python)):
+            done = ended(user.start("sudo", "-n", *machine.command(seconds=1.0)))
+
+        assert done.status == 0, done.stderr
+        assert owners(user.runs) == {user.uid}
+        assert record_of(user.runs / "latest")["rails"].keys() == {"cpu", "gpu", "ane"}
+        machine.nobody_is_left()
+
+    def test_of_a_sudo_that_is_killed_nobody_is_left_behind(self, machine: Machine, user: Invoker) -> None:
+        with allowed(user, str(user.python)):
+            sudo = user.start("sudo", "-n", *machine.command())
+            machine.at_work()
+            kill(sudo)
+            sudo.wait()
+            machine.nobody_is_left(within_s=15.0)
+
+        assert owners(user.runs) == {user.uid}

@@ -45,6 +45,7 @@ DEFAULTS: dict[str, Any] = {
     "not_a_number": {},  # rail: document from which on its energy is that, as "nan", "inf" or "-5"
     "missing": {},  # rail: document from which on it is not given
     "stalled": {},  # rail: [first, one past the last] document without energy, made up for in the next
+    "dead_once": {},  # rail: file from whose creation on it is without energy for good
     "damaged": [],  # documents with a torn tag
     "ignores_sigterm": False,
     "summary": True,
@@ -195,7 +196,8 @@ class Machine:
         """Millijoules of the window: none in a stall, all that was held back after it."""
         energy: int = watts * self.elapsed_ns // NS_PER_MS
         first, past = self.settings["stalled"].get(rail, (0, 0))
-        if first <= self.made < past:
+        dead_once = self.settings["dead_once"].get(rail)
+        if first <= self.made < past or (dead_once is not None and Path(dead_once).exists()):
             self.owed[rail] += energy
             return 0
         energy, self.owed[rail] = energy + self.owed[rail], 0

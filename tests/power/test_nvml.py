@@ -155,7 +155,7 @@ class TestRails:
             (7, "8.0", "NVIDIA A100-SXM4-40GB", Sensing(0.1, 0.025, 0.25)),
             (7, "8.6", "NVIDIA GeForce RTX 3090", Sensing(0.1, 0.1, 1.0)),
             (5, "7.0", "Tesla V100-SXM2-16GB", Sensing(0.1, 0.01, 0.5)),
-            (10, "10.0", "NVIDIA B200", Sensing(0.1, None, 1.0)),
+            (10, "10.0", "NVIDIA B200", Sensing(0.1, 0.025, 0.25)),
         ],
     )
     def test_what_the_sensor_sees_is_told_by_architecture(

@@ -12,7 +12,6 @@ import pytest
 from powerbench.records import RunRecord, StepTrace
 from powerbench.reports import FORMATS, Format
 from powerbench.rundir.load import Run
-from powerbench.rundir.many import Runs
 from tests.rundir import a_record, steps_lasting
 
 
@@ -60,25 +59,8 @@ class OnePass(Sequence[Run]):
         raise AssertionError("one pass is enough")
 
 
-@pytest.mark.parametrize("name", ["terminal", "json", "csv", "parquet"])
+@pytest.mark.parametrize("name", ["terminal", "json", "markdown", "csv", "html", "parquet"])
 def test_tables_of_many_runs_take_one_pass(name: str) -> None:
     form = FORMATS[name]
 
     assert (form.of_several or form.show)(OnePass(a_run(), a_run()))
-
-
-def test_runs_are_read_when_they_are_come_to_and_again_when_asked_for_again() -> None:
-    read: list[Path] = []
-
-    def load(path: Path) -> Run:
-        read.append(path)
-        return a_run()
-
-    runs = Runs([Path("one"), a_run(), Path("two")], load=load)
-
-    assert (len(runs), read) == (3, [])
-    assert len(list(runs)) == 3
-    assert read == [Path("one"), Path("two")]
-    assert len(list(runs[:1])) == 1
-    assert runs[2].record == a_run().record
-    assert read == [Path("one"), Path("two"), Path("one"), Path("two")]

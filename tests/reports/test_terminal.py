@@ -43,12 +43,6 @@ def test_a_run_is_shown_in_a_few_lines() -> None:
     )
 
 
-def test_runs_stand_one_below_the_other() -> None:
-    one = as_terminal([a_run()])
-
-    assert as_terminal([a_run(), a_run()]) == f"{a_run().path}:\n{one}\n\n{a_run().path}:\n{one}"
-
-
 def test_notes_stand_below_wrapped_under_their_beginning() -> None:
     text = as_terminal([a_run(notes=["word " * 30])])
 

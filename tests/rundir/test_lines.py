@@ -23,6 +23,7 @@ from powerbench.rundir.lines import (
     read_energy,
     read_events,
     read_telemetry,
+    read_words,
     reading_line,
 )
 
@@ -156,7 +157,10 @@ class TestTelemetry:
         assert read_telemetry(path) == {"a": [(20, 2.5)]}
 
     def test_of_words_is_left_out(self, tmp_path: Path) -> None:
-        assert read_telemetry(telemetry(tmp_path, Gauge(10, "thermal_pressure", "nominal"))) == {}
+        path = telemetry(tmp_path, Gauge(10, "thermal_pressure", "Nominal"), Gauge(20, "a", 1.0))
+
+        assert read_telemetry(path) == {"a": [(20, 1.0)]}
+        assert read_words(path) == {"thermal_pressure": [(10, "Nominal")]}
 
     def test_cut_off_at_any_byte_holds_all_whole_lines(self, tmp_path: Path) -> None:
         path = telemetry(tmp_path, *(Gauge(10 * at, "a", at / 8) for at in range(12)))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from powerbench.environment import boot_id
-from powerbench.rundir.live import AlreadyLive, Live, Publisher, find_live, live_path
+from powerbench.rundir.live import AlreadyLive, Live, Publisher, find_live, live_path, moved_sensors
 from tests.rundir import a_rail
 
 
@@ -72,6 +72,31 @@ def test_a_link_is_not_followed(place: Path, tmp_path: Path) -> None:
 
     assert precious.read_text() == "precious"
     assert "cannot be read" in (find_live(place).why_not or "")
+
+
+def test_one_that_reads_other_sensors_is_left_alone(place: Path) -> None:
+    publisher = Publisher(place)
+    publisher.say(a_live(moved={"POWERBENCH_SYSFS": "/elsewhere"}))
+    found = find_live(place)
+    publisher.close()
+
+    assert found.live is None
+    assert found.why_not is not None
+    assert "reads other sensors" in found.why_not
+
+
+@pytest.mark.parametrize(
+    ("variables", "moved"),
+    [
+        ({"POWERBENCH_SYSFS": "/x", "HOME": "/h"}, {"POWERBENCH_SYSFS": "/x"}),
+        ({"POWERBENCH_SYSFS": ""}, {}),
+        ({"POWERBENCH_SYSFS": "/x", "SUDO_UID": "1"}, {}),
+    ],
+)
+def test_where_sensors_are_read_from_is_the_environment_s_but_not_under_sudo(
+    variables: dict[str, str], moved: dict[str, str]
+) -> None:
+    assert moved_sensors(variables) == moved
 
 
 def test_one_that_was_killed_is_told(place: Path) -> None:

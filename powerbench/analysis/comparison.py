@@ -1,0 +1,266 @@
+"""Two sets of runs compared as a whole: cell by cell, what differs, and what was left out and why."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple
+
+from msgspec import Struct
+
+from powerbench.analysis.comparable import Unmatched, in_words, is_one_device, match, what_differs
+from powerbench.analysis.compare import (
+    Ratio,
+    Ratios,
+    compare_processes,
+    geometric_mean,
+    has_any_energy,
+)
+from powerbench.analysis.process import Process, process_of
+from powerbench.analysis.slowdown import FEWEST
+from powerbench.errors import PowerbenchError
+from powerbench.records import RunRecord, Status
+from powerbench.rundir.load import Run
+from powerbench.units import counted
+
+# What a cell can come to on both sides alike: no figure, and none to be had.
+SAME_ENDINGS: tuple[Status, ...] = ("oom", "swapping", "timeout", "unavailable")
+
+Outcome = Literal["passed", "regressed", "inconclusive", "could not measure"]
+
+
+class Compared(Struct, frozen=True, kw_only=True):
+    """One cell on both sides; `cell` holds the settings that are equal, `processes` the number of runs in A and B.
+
+    `is_metered`: whether a run of either side has joules.
+    """
+
+    cell: dict[str, Any]
+    title: str
+    processes: tuple[int, int]
+    is_metered: bool
+    latency_ms: Ratio | None
+    samples_per_s: Ratio | None
+    j_per_step: Ratio | None
+    energy_reason: str | None
+
+
+class NotCompared(Struct, frozen=True, kw_only=True):
+    """Runs of a cell that are in no ratio: of side A, B or both, and why.
+
+    `is_gap`: A gate misses them. No gap: a cell that is new in B, one that both sides found beyond them in the same
+    way, and a run beside others of its cell that are complete.
+    """
+
+    cell: dict[str, Any]
+    title: str
+    side: Literal["A", "B", "both"]
+    runs: list[str]
+    reason: str
+    is_gap: bool
+
+
+class Gate(Struct, frozen=True, kw_only=True):
+    """What `--fail-above` comes to; `reasons` name the cells, the worst first."""
+
+    fail_above: float
+    outcome: Outcome
+    reasons: list[str]
+
+
+class Comparison(Struct, frozen=True, kw_only=True):
+    """The object that `compare --json` prints, keys in its order. Ratios are B over A."""
+
+    a: str
+    b: str
+    threshold: float
+    cells: list[Compared]
+    geometric_mean: Ratios | None
+    differs: dict[str, tuple[list[str], list[str]]]
+    not_compared: list[NotCompared]
+    notes: list[str]
+    gate: Gate | None = None
+
+
+class _Side(NamedTuple):
+    """The runs of one side, and of one cell of it those that are complete."""
+
+    name: str
+    runs: Sequence[Run]
+
+    def complete(self, positions: Iterable[int]) -> list[Run]:
+        return [self.runs[at] for at in positions if self.runs[at].record.status == "complete"]
+
+
+class _Cell(NamedTuple):
+    """A cell that both sides have measured."""
+
+    compared: Compared
+    a: list[Run]
+    b: list[Run]
+    processes: tuple[list[Process], list[Process]]
+
+    def records(self) -> tuple[list[RunRecord], list[RunRecord]]:
+        return [run.record for run in self.a], [run.record for run in self.b]
+
+
+def compare_runs(a: Sequence[Run], b: Sequence[Run], *, names: tuple[str, str], threshold: float) -> Comparison:
+    """B against A. Raises PowerbenchError, which names the keys, where they have no cell in common."""
+    _refuse_the_same(a, b, names)
+    side_a, side_b = (_Side(name, _of_steps(runs, name)) for name, runs in zip(names, (a, b), strict=True))
+    pairs, unmatched = match([run.record for run in side_a.runs], [run.record for run in side_b.runs])
+    cells: list[_Cell] = []
+    missing = [_left_alone(one, side_a if one.side == "A" else side_b) for one in unmatched]
+    for pair in pairs:
+        of_a, of_b = side_a.complete(pair.a), side_b.complete(pair.b)
+        missing += _left_out(pair.key, [side_a.runs[at] for at in pair.a], [side_b.runs[at] for at in pair.b])
+        if of_a and of_b:
+            cells.append(_cell(dict(pair.key), of_a, of_b, threshold))
+    return Comparison(
+        a=names[0],
+        b=names[1],
+        threshold=threshold,
+        cells=[cell.compared for cell in cells],
+        geometric_mean=geometric_mean([cell.processes for cell in cells], threshold=threshold)
+        if len(cells) > 1
+        else None,
+        differs=_merged(what_differs(*cell.records()) for cell in cells),
+        not_compared=missing,
+        notes=[*dict.fromkeys(itertools.chain.from_iterable(_notes(cell) for cell in cells))],
+    )
+
+
+def _refuse_the_same(a: Sequence[Run], b: Sequence[Run], names: tuple[str, str]) -> None:
+    both = {run.path.resolve() for run in a} & {run.path.resolve() for run in b}
+    if both:
+        raise PowerbenchError(
+            f"{names[0]} and {names[1]} hold the same run ({min(both)}): name two folders that have none in common."
+        )
+
+
+def _of_steps(runs: Sequence[Run], name: str) -> list[Run]:
+    of_steps = [run for run in runs if run.record.cell is not None]
+    if not of_steps:
+        raise PowerbenchError(f"{name} is a recording of power alone and has no steps: name runs.")
+    return of_steps
+
+
+def _cell(key: dict[str, Any], a: list[Run], b: list[Run], threshold: float) -> _Cell:
+    processes = tuple([process_of(run.record, run.steps[0], run.curves()) for run in side] for side in (a, b))
+    of_a, of_b = processes
+    ratios = compare_processes(of_a, of_b, threshold=threshold)
+    compared = Compared(
+        cell=key,
+        title=in_words(a[0].record.the_cell),
+        processes=(len(a), len(b)),
+        is_metered=has_any_energy(of_a, of_b),
+        latency_ms=ratios.latency_ms,
+        samples_per_s=ratios.samples_per_s,
+        j_per_step=ratios.j_per_step,
+        energy_reason=ratios.energy_reason,
+    )
+    return _Cell(compared, a, b, (of_a, of_b))
+
+
+def _left_alone(one: Unmatched, side: _Side) -> NotCompared:
+    runs = [side.runs[at] for at in one.runs]
+    return NotCompared(
+        cell=dict(one.key),
+        title=_title(runs),
+        side=one.side,
+        runs=[str(run.path) for run in runs],
+        reason=one.reason,
+        is_gap=one.side == "A",
+    )
+
+
+def _left_out(key: Sequence[tuple[str, Any]], a: Sequence[Run], b: Sequence[Run]) -> Iterator[NotCompared]:
+    """The runs of a cell that are not complete; once for both sides where neither has one that is, for one reason."""
+    endings = [{run.record.status for run in side} for side in (a, b)]
+    if endings[0] == endings[1] and len(endings[0]) == 1 and endings[0] <= {*SAME_ENDINGS}:
+        yield _incomplete(key, "both", [*a, *b], is_gap=False)
+        return
+    is_gap = any("complete" not in ending for ending in endings)
+    sides: tuple[tuple[Literal["A", "B"], Sequence[Run]], ...] = (("A", a), ("B", b))
+    for name, side in sides:
+        for run in side:
+            if run.record.status != "complete":
+                yield _incomplete(key, name, [run], is_gap=is_gap)
+
+
+def _incomplete(
+    key: Sequence[tuple[str, Any]], side: Literal["A", "B", "both"], runs: Sequence[Run], *, is_gap: bool
+) -> NotCompared:
+    record = runs[0].record
+    reason = f"{record.status}: {record.reason.rstrip('.')}" if record.reason else record.status
+    paths = [str(run.path) for run in runs]
+    return NotCompared(cell=dict(key), title=_title(runs), side=side, runs=paths, reason=reason, is_gap=is_gap)
+
+
+def _title(runs: Sequence[Run]) -> str:
+    return in_words(runs[0].record.the_cell)
+
+
+def _merged(
+    tables: Iterable[dict[str, tuple[list[str], list[str]]]],
+) -> dict[str, tuple[list[str], list[str]]]:
+    merged: dict[str, tuple[list[str], list[str]]] = {}
+    for table in tables:
+        for name, (of_a, of_b) in table.items():
+            old_a, old_b = merged.get(name, ([], []))
+            merged[name] = ([*dict.fromkeys([*old_a, *of_a])], [*dict.fromkeys([*old_b, *of_b])])
+    return merged
+
+
+def _notes(cell: _Cell) -> Iterator[str]:
+    """What a reader must know to read the ratios right."""
+    if min(cell.compared.processes) == 1:
+        yield (
+            "One process on a side: the interval is from blocks of its steps, and says nothing of how two processes of "
+            "one program differ. Measure three or more a side with --repeats 3; ten tell more."
+        )
+    for name, processes in zip("AB", cell.processes, strict=True):
+        few = [one.steps for one in processes if one.steps < FEWEST]
+        if few:
+            yield f"{name} has runs of only {counted(min(few), 'step')}: too short to be sure of their typical step."
+        metered = sum(one.energy is not None for one in processes)
+        if cell.compared.j_per_step is not None and metered < len(processes):
+            yield f"Only {metered} of {counted(len(processes), 'run')} of {name} {_has(metered)} joules."
+        unsteady = [one.unsteady for one in processes if one.unsteady is not None]
+        if unsteady:
+            yield (
+                f"{counted(len(unsteady), 'run')} of {name} found no steady state "
+                f"({', '.join(dict.fromkeys(unsteady))}): how long they lasted is in the ratio. `powerbench trace` "
+                "says more."
+            )
+    records = cell.records()
+    if cell.compared.j_per_step is not None and not is_one_device(*records) and _any_estimated(cell):
+        yield (
+            "These joules are Apple's estimates, which by Apple's own words must not be used to compare devices: take "
+            "their ratio for a hint."
+        )
+    before = _measured_before(*records)
+    if before is not None:
+        yield (
+            f"All of {before} was measured first: what drifted in between is in the ratio. Cells of one sweep, and the "
+            "two interpreters of `powerbench run --against`, are measured in turns."
+        )
+
+
+def _has(number: int) -> str:
+    return "has" if number == 1 else "have"
+
+
+def _any_estimated(cell: _Cell) -> bool:
+    return any(one.is_estimated for side in cell.processes for one in side)
+
+
+def _measured_before(a: Sequence[RunRecord], b: Sequence[RunRecord]) -> str | None:
+    """The side that was over before the other began, on one boot of one machine; None where they took turns."""
+    boots = {record.clock.boot_id for record in (*a, *b)}
+    if len(boots) > 1 or None in boots:
+        return None
+    begun_a, begun_b = ([record.clock.start_monotonic_ns for record in side] for side in (a, b))
+    if max(begun_a) < min(begun_b):
+        return "A"
+    return "B" if max(begun_b) < min(begun_a) else None

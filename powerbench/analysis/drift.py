@@ -1,0 +1,174 @@
+"""How probable each rise and fall of a trace is under noise with memory, and how sure the ratio of its ends is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from powerbench.analysis.shapes import MEMORIES, Kind, Shapes, shapes_for, whitened
+from powerbench.analysis.trimming import Blocks
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+DELTA = 0.05
+# A rise is said to be there if it is probably at least DELTA, and "there is none" is less probable than this. Jumps
+# hardly ever give a false alarm; ramps are many and gave most of them; of starts there are five
+# (research: false alarms and power against each of these, on simulated traces).
+SURE_OF_DELTA = 0.80
+LARGEST_P: dict[Kind, float] = {"jump": 5e-4, "ramp": 2e-5, "start": 0.02, "drift": 0.02}
+# From noise of this spread on, so much less is allowed: the larger it is, the more often a wander of 5 % is nothing.
+QUIET: dict[Kind, float] = {"jump": 0.034, "ramp": 0.028, "start": 0.028, "drift": 0.034}
+STRICTER, STRICTEST = 8, 0.05
+# What a clock resolves, and more: keeps a trace without any noise from being infinitely sure.
+LEAST_SIGMA = 1e-4
+# At either side of a rise, this share of at least so many blocks must lie on that side of its middle.
+MOVED = 0.4
+STAYING, FEWEST_TO_STAY = 0.75, 8
+
+
+class Noise(NamedTuple):
+    """What is left of a trace beside its shape: for each memory how probable it is, and the size of its innovations."""
+
+    weight: Floats
+    sigma: Floats
+    freedom: int
+
+
+@dataclass(frozen=True)
+class Change:
+    """A rise or fall that was found: by `size` (a difference of logarithms) from `begin` to `end` (shares)."""
+
+    kind: Kind
+    begin: float
+    end: float
+    size: float
+    level: float
+    noise: Noise
+
+    def stays(self, mean: Floats) -> bool:
+        """Whether the trace is on the old side before it and on the new side from then on."""
+        import numpy as np
+
+        middle = self.level + self.size / 2
+        place = (np.arange(len(mean)) + 0.5) / len(mean)
+        quarter = (self.end - self.begin) / 4
+        is_before, is_after = place < self.begin + quarter, place > self.end - quarter
+        is_new = (mean > middle) == (self.size > 0)
+        moved = float(np.median(mean[is_after]) - np.median(mean[is_before])) if is_before.any() else self.size
+        return _mostly(~is_new[is_before]) and _mostly(is_new[is_after]) and moved / self.size > MOVED
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A trace of blocks against every shape and every memory of the noise."""
+
+    shapes: Shapes
+    blocks: int
+    constant: Noise
+    weight: Floats
+    size: Floats
+    error: Floats
+    sigma: Floats
+    level: Floats
+
+    def find(self, direction: Literal[1, -1]) -> Change | None:
+        """The surest rise (1) or fall (-1), or None."""
+        import numpy as np
+        from scipy.special import stdtr
+
+        shapes, freedom = self.shapes, self.blocks - 2
+        largest_p = np.array([LARGEST_P[kind] for kind in shapes.kind]) * self._strictness()
+        none = (self.weight * stdtr(freedom, -direction * self.size / self.error)).sum(axis=0)
+        candidates = np.flatnonzero(none < largest_p)
+        least = np.log(1 + DELTA) if direction > 0 else -np.log(1 - DELTA)
+        beyond = (direction * self.size[:, candidates] - least) / self.error[:, candidates]
+        is_large = (self.weight[:, candidates] * stdtr(freedom, beyond)).sum(axis=0) >= SURE_OF_DELTA
+        candidates = candidates[is_large]
+        if not len(candidates):
+            return None
+        return self._change(int(candidates[np.argmin(none[candidates] / largest_p[candidates])]))
+
+    def _strictness(self) -> Floats:
+        """By what factor each shape's limit is lowered, for the noise that it leaves."""
+        import numpy as np
+
+        spread = self.sigma / np.sqrt(1 - np.array(MEMORIES)[:, None] ** 2)
+        excess = (self.weight * spread).sum(axis=0) / np.array([QUIET[kind] for kind in self.shapes.kind])
+        return np.asarray(np.maximum(np.minimum(1, excess**-STRICTER), STRICTEST))
+
+    def _change(self, best: int) -> Change:
+        shapes, weight = self.shapes, self.weight[:, best]
+        return Change(
+            kind=shapes.kind[best],
+            begin=float(shapes.begin[best]),
+            end=float(shapes.end[best]),
+            size=float(weight @ self.size[:, best]),
+            level=float(weight @ self.level[:, best]),
+            noise=Noise(weight, self.sigma[:, best], self.blocks - 2),
+        )
+
+
+def fit(blocks: Blocks) -> Fit:
+    """Every shape under every memory: size, its error, and how well the two explain the trace.
+
+    The weights are those of the restricted likelihood, which does not take the memory for shorter than it is as plain
+    maximum likelihood does, and are shared out among the memories of each shape.
+    """
+    import numpy as np
+
+    count = len(blocks.mean)
+    shapes = shapes_for(count, blocks.per_block)
+    white, ones, back = [], [], []
+    for memory in MEMORIES:
+        one, seen = whitened(np.ones(count), memory), whitened(blocks.mean, memory)
+        ones.append(one @ seen / (one @ one))
+        left = seen - ones[-1] * one
+        white.append(left @ left)
+        back.append(_unwhitened(left, memory))
+    along = np.array(back) @ shapes.height / shapes.norm
+    square, floor = np.array(white)[:, None], count * LEAST_SIGMA**2
+    left = np.maximum(square - along**2, 0) + floor
+    size = along / shapes.norm
+    sigma = np.sqrt(left / (count - 2))
+    prior = 0.5 * np.log1p(-(np.array(MEMORIES) ** 2)) - np.log(shapes.norm_of_one)
+    prior = prior[:, None]
+    alone = square + floor
+    return Fit(
+        shapes=shapes,
+        blocks=count,
+        constant=Noise(
+            weight=_shared(-(count - 1) / 2 * np.log(alone) + prior)[:, 0],
+            sigma=np.sqrt(alone / (count - 1))[:, 0],
+            freedom=count - 1,
+        ),
+        weight=_shared(-(count - 2) / 2 * np.log(left) + prior - np.log(shapes.norm)),
+        size=size,
+        error=sigma / shapes.norm,
+        sigma=sigma,
+        level=np.array(ones)[:, None] - size * shapes.mean,
+    )
+
+
+def _unwhitened(white: Floats, memory: float) -> Floats:
+    """The transpose of whitening: the product of a whitened shape and `white` is that of the shape and this."""
+    import numpy as np
+
+    back = white.copy()
+    back[0] *= np.sqrt(1 - memory**2)
+    back[:-1] -= memory * white[1:]
+    return back
+
+
+def _shared(log_weight: Floats) -> Floats:
+    import numpy as np
+
+    weight = np.exp(log_weight - log_weight.max(axis=0))
+    return np.asarray(weight / weight.sum(axis=0))
+
+
+def _mostly(is_so: Floats) -> bool:
+    return len(is_so) < FEWEST_TO_STAY or float(is_so.mean()) >= STAYING

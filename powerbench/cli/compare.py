@@ -1,0 +1,134 @@
+"""`powerbench compare`: two runs, sweeps or folders of repeats against each other, and a gate for CI."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from powerbench.cli import options
+from powerbench.cli.output import print_result, say
+from powerbench.errors import PowerbenchError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from powerbench.analysis.comparison import Comparison, Outcome
+
+EXIT_STATUS: dict[Outcome, int] = {"passed": 0, "regressed": 4, "inconclusive": 5, "could not measure": 5}
+NOTHING_COMPARED = 1
+
+Side = typer.Argument(metavar="A", help="What to compare with: a run, a sweep, or a folder of repeats.")
+OtherSide = typer.Argument(
+    metavar="[B]", help="The same cells, measured otherwise; none where A is of `run --against`.", show_default=False
+)
+FailAbove = Annotated[
+    str | None,
+    typer.Option(
+        "--fail-above",
+        metavar="PERCENT",
+        help="Exit 4 where B costs so much more, 5 where that cannot be told. The verdicts' threshold too (5%).",
+    ),
+]
+
+
+def compare(
+    a: Annotated[Path, Side],
+    b: Annotated[Path | None, OtherSide] = None,
+    fail_above: FailAbove = None,
+    json: options.Json = False,
+) -> int:
+    """Compare what a step costs in B with what it costs in A.
+
+    Ratios are B over A: of time a step, throughput, and joules a step.
+
+    Example: powerbench compare runs/before runs/after --fail-above 5%
+    """
+    limit = share(fail_above)
+    if b is None:
+        return compare_interpreters(a, fail_above=limit, json=json)
+    return compare_paths(counting(a), counting(b), names=(str(a), str(b)), fail_above=limit, json=json)
+
+
+def counting(folder: Path) -> list[Path]:
+    """The runs in a folder, without those that a sweep has measured again. Raises PowerbenchError."""
+    from powerbench.rundir.load import find_runs
+    from powerbench.rundir.sweeps import find_sweeps, read_sweep
+
+    again = {sweep / name for sweep in find_sweeps(folder) for name in read_sweep(sweep).superseded}
+    return [path for path in find_runs(folder) if path not in again]
+
+
+def compare_interpreters(folder: Path, *, fail_above: float | None, json: bool) -> int:
+    """Compare the two interpreters of a sweep that `run --against` made; the exit status. Raises PowerbenchError."""
+    from powerbench.rundir.sweeps import SWEEP_FILE, read_sweep
+
+    folder = folder.resolve() if folder.is_symlink() else folder
+    sweep = read_sweep(folder) if (folder / SWEEP_FILE).exists() else None
+    if sweep is None or sweep.against is None:
+        raise UsageError(
+            f"With what is {folder} to be compared? Name two folders; one is enough for a sweep of `run --against`."
+        )
+    ours, others = (
+        [folder / one.run for one in sweep.measurements if one.run is not None and (one.interpreter is None) is is_ours]
+        for is_ours in (True, False)
+    )
+    for name, side in (("this interpreter", ours), (sweep.against, others)):
+        if not side:
+            raise PowerbenchError(f"Nothing was measured in {name} yet: go on with --resume.")
+    names = (f"{folder} in {interpreter_of(ours[0])}", f"{folder} in {sweep.against}")
+    return compare_paths(ours, others, names=names, fail_above=fail_above, json=json)
+
+
+def interpreter_of(run: Path) -> str:
+    """The Python in which a run's worker ran."""
+    from powerbench.rundir import RunDir
+    from powerbench.rundir.load import read_record
+
+    return str(read_record(RunDir(run)).environment.get("interpreter") or "the Python of powerbench")
+
+
+def compare_paths(
+    a: Sequence[Path], b: Sequence[Path], *, names: tuple[str, str], fail_above: float | None, json: bool
+) -> int:
+    """Compare these runs, print what that comes to, and return the exit status."""
+    import msgspec
+
+    from powerbench.analysis.compare import THRESHOLD
+    from powerbench.analysis.comparison import compare_runs
+    from powerbench.analysis.gate import judge
+    from powerbench.reports.comparison import as_text
+    from powerbench.rundir.load import load_run
+
+    threshold = THRESHOLD if fail_above is None else fail_above
+    comparison = compare_runs(*([load_run(path) for path in side] for side in (a, b)), names=names, threshold=threshold)
+    if fail_above is not None:
+        comparison = msgspec.structs.replace(comparison, gate=judge(comparison))
+    print_result(msgspec.json.format(msgspec.json.encode(comparison)).decode() if json else as_text(comparison))
+    return end(comparison)
+
+
+def end(comparison: Comparison) -> int:
+    """What the gate says, on stderr; the exit status."""
+    from powerbench.reports.comparison import as_sentences
+
+    if comparison.gate is None:
+        return 0 if comparison.cells else NOTHING_COMPARED
+    say()
+    for line in as_sentences(comparison.gate):
+        say(line)
+    return EXIT_STATUS[comparison.gate.outcome]
+
+
+def share(percent: str | None) -> float | None:
+    """`5%` or `5` as 0.05. Raises UsageError."""
+    if percent is None:
+        return None
+    try:
+        value = float(percent.strip().removesuffix("%")) / 100
+    except ValueError:
+        value = -1.0
+    if not 0 < value <= 10:
+        raise UsageError(f"--fail-above must be a percentage above 0, such as 5%, not {percent!r}.")
+    return value

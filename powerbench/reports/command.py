@@ -1,0 +1,74 @@
+"""The command that measures a cell again, as it would be typed."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from powerbench.devices import DEVICES
+from powerbench.profile import IDLE_S, METERED_S
+from powerbench.records import Cell, Limits, RunRecord
+
+OPTIONS = {
+    **{
+        name: f"--{name.replace('_', '-')}"
+        for name in (
+            *("device", "model", "mode", "batch_size", "sequence_length", "dtype", "attention", "steps", "warmup"),
+            *("min_seconds", "max_seconds", "threads", "copy", "sync_every", "power", "power_from"),
+        )
+    },
+    "idle_seconds": "--idle",
+}
+FLAGS = {"compile": "--compile", "trace": "--trace", "require_power": "--require-power"}
+
+
+def command_for(record: RunRecord, **changes: Any) -> str:
+    """`powerbench run` with the options that make the cell of this run, but for `changes`.
+
+    What the cell has by default, or what its device chooses by itself, is left out. Raises PowerbenchError for a
+    recording of power, which has no cell.
+    """
+    cell = msgspec.structs.replace(record.the_cell, **changes)
+    return shlex.join(["powerbench", "run", *_options(cell, _usual(cell, is_metered=bool(record.rails)))])
+
+
+def _usual(cell: Cell, *, is_metered: bool) -> Cell:
+    """The cell that `powerbench run --device ...` measures."""
+    device = DEVICES.get(cell.device)
+    return Cell(
+        copy=device.default_copy if device else None,
+        sync_every=device.default_sync_every if device else None,
+        min_seconds=METERED_S if is_metered else 0.0,
+        idle_seconds=IDLE_S if is_metered else 0.0,
+    )
+
+
+def _options(cell: Cell, usual: Cell) -> Iterator[str]:
+    for name in cell.__struct_fields__:
+        value = getattr(cell, name)
+        if value is None or value == getattr(usual, name):  # of what is None, the choice was left open
+            continue
+        if name == "limits":
+            yield from _limits(cell.limits)
+        elif name in FLAGS and value:
+            yield FLAGS[name]
+        elif name in OPTIONS:
+            yield from (OPTIONS[name], _written(value))
+        else:
+            yield from ("--set", f"{name}={_written(value)}")
+
+
+def _limits(limits: Limits) -> Iterator[str]:
+    for name in limits.__struct_fields__:
+        if getattr(limits, name) != getattr(Limits(), name):
+            yield from ("--set", f"limits.{name}={_written(getattr(limits, name))}")
+
+
+def _written(value: object) -> str:
+    """A value as YAML and the options read it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return format(value, ".15g") if isinstance(value, float) else str(value)

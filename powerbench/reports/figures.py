@@ -1,0 +1,161 @@
+"""The words and figures of a table's fields, the same in every form of table."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from powerbench.records import Status
+from powerbench.reports.entries import Entry
+from powerbench.reports.grid import Column, Figure, Group, Row, Section, wall_100
+from powerbench.rundir.many import NOT_BEGUN
+from powerbench.units import counted, duration, significant, whole_seconds
+
+IN_WORDS: dict[Status, str] = {
+    "complete": "complete",
+    "oom": "out of memory",
+    "swapping": "swapping",
+    "timeout": "out of time",
+    "unavailable": "no such device",
+    "failed": "failed",
+    "interrupted": "interrupted",
+    "running": "still running",
+}
+EXTRAPOLATED = "~"
+# Below this, tenths matter, and our own times have them; the published ones are whole seconds.
+SHORT_S = 9.995
+MOST_NOTES = 8
+FEW_LABELS = 3
+LONGEST_REASON = 240
+NO_REASON = "no step was measured to its end, and no reason was recorded"
+
+
+def word_for(group: Group) -> str:
+    """Why a cell has no figure, in a word or three."""
+    last = group.entries[-1].summary
+    return "not begun" if last.reason == NOT_BEGUN else IN_WORDS[group.status]
+
+
+def hundred_steps(group: Group) -> str | None:
+    """`2m 29s`, `~2m 29s` where fewer than a hundred steps were measured; None where there is no figure."""
+    seconds = group.median(wall_100)
+    if seconds is None:
+        return None
+    exact = all(entry.published for entry in group.entries) or seconds >= SHORT_S
+    return f"{EXTRAPOLATED if group.extrapolated else ''}{whole_seconds(seconds) if exact else duration(seconds)}"
+
+
+def number(group: Group, figure: Figure) -> str:
+    """A figure with three digits; empty where there is none."""
+    value = group.median(figure)
+    return "" if value is None else significant(value)
+
+
+def apart(group: Group, figure: Figure = wall_100) -> str:
+    """`2.1%`: how far repeats lie apart; empty for a single run."""
+    spread = group.spread(figure)
+    return "" if spread is None else f"{spread:.1%}"
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A cell that has no figure, or one from a run that was not completed, and why."""
+
+    section: Section
+    row: Row
+    column: Column
+    status: Status
+    reasons: list[str]
+    has_figure: bool
+
+
+def gaps_in(sections: Iterable[Section]) -> list[Gap]:
+    """Every run of steps that did not come to its end, by cell, unless its word says it all."""
+    gaps = []
+    for section in sections:
+        for (row, column), group in sorted(section.groups.items(), key=lambda it: it[0][0]):
+            usable = group.usable
+            ended = [
+                it.summary
+                for it in group.entries
+                if (it.summary.status != "complete" or it not in usable) and it.summary.reason != NOT_BEGUN
+            ]
+            if column.published or not ended:
+                continue
+            reasons = list(dict.fromkeys(_shortened(it.reason or NO_REASON) for it in ended))
+            gaps.append(Gap(section, row, column, ended[-1].status, reasons, bool(group.usable)))
+    return gaps
+
+
+def _shortened(reason: str) -> str:
+    return textwrap.shorten(reason, LONGEST_REASON, placeholder=" ...")
+
+
+def why_no_joules(entries: Sequence[Entry], names: Mapping[int, str]) -> list[str]:
+    """The reasons for which runs with figures, and recordings, have no joules; each with how many runs, and whose."""
+    measured = [it for it in entries if it.published is None and (it.summary.latency_ms or it.cell is None)]
+    of_reason: dict[str, list[Entry]] = {}
+    for entry in measured:
+        if entry.summary.energy is None and entry.summary.energy_reason:
+            of_reason.setdefault(entry.summary.energy_reason, []).append(entry)
+    return [
+        f"{reason}{_of_which(found, measured, names)}"
+        for reason, found in sorted(of_reason.items(), key=lambda it: -len(it[1]))
+    ]
+
+
+def notes_on(entries: Sequence[Entry], names: Mapping[int, str]) -> list[str]:
+    """What the runs' own notes say, each once; notes that differ in their numbers alone are told by the first of them.
+
+    `names` are the labels by the `id` of an entry. That a figure is extrapolated is left out: it is marked.
+    """
+    ours = [entry for entry in entries if entry.published is None]
+    of_shape: dict[str, list[tuple[str, Entry]]] = {}
+    for entry in ours:
+        for note in entry.summary.notes:
+            if not note.startswith("The time for 100 steps is extrapolated"):
+                of_shape.setdefault(re.sub(r"\d[\d.,]*", "0", note), []).append((note, entry))
+    told = [
+        f"{found[0][0]}{_of_which([entry for _, entry in found], ours, names)}"
+        for found in sorted(of_shape.values(), key=len, reverse=True)
+    ]
+    if len(told) > MOST_NOTES:
+        rest = len(told) - MOST_NOTES + 1
+        told[MOST_NOTES - 1 :] = [f"{counted(rest, 'more note')}: `powerbench report RUN` shows those of a run."]
+    return told
+
+
+def _of_which(found: Sequence[Entry], entries: Sequence[Entry], names: Mapping[int, str]) -> str:
+    """` (2 of 14 runs, those of D)`; nothing where it is all of them."""
+    if len(found) == len(entries):
+        return ""
+    labels = list(dict.fromkeys(name for entry in found if (name := names.get(id(entry)))))
+    whose = f", those of {', '.join(labels)}" if 0 < len(labels) <= FEW_LABELS else ""
+    return f" ({len(found):,} of {counted(len(entries), 'run')}{whose})"
+
+
+def names_by_entry(sections: Iterable[Section], names: Mapping[Column, str]) -> dict[int, str]:
+    """What the column of an entry is called, by the entry's `id`; nothing where all stand in one."""
+    if len(set(names.values())) < 2:
+        return {}
+    return {
+        id(entry): names[column]
+        for section in sections
+        for (_, column), group in section.groups.items()
+        for entry in group.entries
+    }
+
+
+def published_notes(sections: Iterable[Section]) -> list[tuple[Column, Section, Row, str]]:
+    """The notes of published cells."""
+    return [
+        (column, section, row, note)
+        for section in sections
+        for (row, column), group in section.groups.items()
+        for entry in group.entries
+        if entry.published
+        for note in entry.summary.notes
+        if note.startswith("suspect")
+    ]

@@ -1,0 +1,192 @@
+"""The tables of the page as text: what a step takes, what it uses, the best of each kind, and the meters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from powerbench.analysis.counted import counted_rails
+from powerbench.analysis.slowdown import Slowdown, Verdict
+from powerbench.analysis.summary import TABLE_STEPS
+from powerbench.reports.html.shown import Shown
+from powerbench.units import byte_size, duration, significant
+
+STEADINESS: dict[Verdict, str] = {
+    "flat": "steady",
+    "warmup": "steady after warm-up",
+    "slowdown": "slows down",
+    "speedup": "speeds up",
+    "no steady state": "no steady state",
+    "inconclusive": "inconclusive",
+    "insufficient": "too few steps",
+}
+
+
+@dataclass(frozen=True)
+class TimeRow:
+    """What a step of a run takes; None where there is no figure. `extrapolated`: from fewer steps than 100."""
+
+    shown: Shown
+    steps: str | None
+    steps_100: str | None
+    extrapolated: bool
+    mean_ms: str | None
+    median_ms: str | None
+    spread_ms: str | None
+    samples_per_s: str | None
+    tflop_per_s: str | None
+    memory: str | None
+    steady: str | None
+
+
+@dataclass(frozen=True)
+class EnergyRow:
+    """What a step of a run uses. `reason`: why there is no figure; then all the others are None."""
+
+    shown: Shown
+    reason: str | None
+    j_per_step: str | None = None
+    sampling: str | None = None
+    j_per_sample: str | None = None
+    samples_per_j: str | None = None
+    mean_w: str | None = None
+    peak_w: str | None = None
+    idle_w: str | None = None
+    net_j_per_step: str | None = None
+    scope: str | None = None
+
+
+@dataclass(frozen=True)
+class Best:
+    """Of the runs of one kind the one with the highest throughput and the one with the fewest joules a sample.
+
+    None where fewer than two of them have joules.
+    """
+
+    kind: str
+    fastest: Shown
+    speed: str
+    frugalest: Shown | None
+    joules: str | None
+
+
+@dataclass(frozen=True)
+class MeterRow:
+    """A rail that was metered, as its records say."""
+
+    rail: str
+    source: str
+    method: str
+    scope: str
+    period: str
+    accuracy: str
+    counted: str
+
+
+def time_row(shown: Shown) -> TimeRow:
+    """A run in the table of times."""
+    summary, latency = shown.summary, shown.summary.latency_ms
+    spread = None
+    if latency is not None and latency.p5 is not None and latency.p95 is not None:
+        spread = f"{significant(latency.p5)} to {significant(latency.p95)}"
+    is_control = summary.model == "sleep"
+    return TimeRow(
+        shown=shown,
+        steps=f"{summary.steps:,}" if summary.steps else None,
+        steps_100=None if summary.wall_s_100_steps is None else duration(summary.wall_s_100_steps),
+        extrapolated=summary.steps is not None and summary.steps < TABLE_STEPS,
+        mean_ms=None if latency is None else significant(latency.mean),
+        median_ms=None if latency is None else _figure(latency.median),
+        spread_ms=spread,
+        samples_per_s=None if is_control else _figure(summary.samples_per_s),
+        tflop_per_s=None if is_control else _figure(summary.tflop_per_s),
+        memory=None if summary.peak_memory_bytes is None else byte_size(summary.peak_memory_bytes),
+        steady=None if shown.verdict is None else steadiness(shown.verdict),
+    )
+
+
+def steadiness(slowdown: Slowdown) -> str:
+    """The verdict in a word or two: `steady`, `slows down, +21%`."""
+    change = "" if slowdown.change is None else f", {slowdown.change:+.0%}"
+    return f"{STEADINESS[slowdown.verdict]}{change if slowdown.verdict in ('slowdown', 'speedup') else ''}"
+
+
+def energy_row(shown: Shown) -> EnergyRow:
+    """A run in the table of joules."""
+    energy = shown.summary.energy
+    if energy is None:
+        return EnergyRow(shown, shown.summary.energy_reason or "no meter was recorded with this run")
+    interval = energy.j_per_step_sampling_ci95
+    return EnergyRow(
+        shown=shown,
+        reason=None,
+        j_per_step=_figure(energy.j_per_step),
+        sampling=None if interval is None else " to ".join(significant(edge) for edge in interval),
+        j_per_sample=_figure(energy.j_per_sample),
+        samples_per_j=significant(1 / energy.j_per_sample) if energy.j_per_sample else None,
+        mean_w=significant(energy.mean_w),
+        peak_w=_figure(energy.peak_w),
+        idle_w=_figure(energy.idle_w),
+        net_j_per_step=_figure(energy.net_j_per_step),
+        scope=f"{energy.scope}, in part" if energy.partial else energy.scope,
+    )
+
+
+def _figure(value: float | None) -> str | None:
+    return None if value is None else significant(value)
+
+
+def best_of_each(runs: Iterable[Shown]) -> list[Best]:
+    """The best of each model, mode and sequence length, where there are two or more complete runs to choose from."""
+    kinds: dict[str, list[Shown]] = {}
+    for shown in runs:
+        summary = shown.summary
+        if summary.status == "complete" and summary.samples_per_s is not None and summary.model != "sleep":
+            kind = f"{summary.model}, {summary.mode}, sequence {summary.sequence_length}"
+            kinds.setdefault(kind, []).append(shown)
+    return [_best(kind, members) for kind, members in kinds.items() if len(members) > 1]
+
+
+def _best(kind: str, runs: Sequence[Shown]) -> Best:
+    fastest = max(runs, key=lambda shown: shown.summary.samples_per_s or 0.0)
+    metered = [(joules, shown) for shown in runs if (joules := _joules_a_sample(shown)) is not None]
+    joules, frugalest = min(metered, key=lambda it: it[0]) if len(metered) > 1 else (None, None)
+    return Best(
+        kind=kind,
+        fastest=fastest,
+        speed=f"{significant(fastest.summary.samples_per_s or 0.0)} samples/s",
+        frugalest=frugalest,
+        joules=None if joules is None else f"{significant(joules)} J",
+    )
+
+
+def _joules_a_sample(shown: Shown) -> float | None:
+    return None if shown.summary.energy is None else shown.summary.energy.j_per_sample
+
+
+def meters(runs: Iterable[Shown]) -> list[tuple[MeterRow, list[int]]]:
+    """Each rail as it was metered, once, with the numbers of the runs in which it was."""
+    rows: dict[MeterRow, list[int]] = {}
+    for shown in runs:
+        counted = counted_rails(shown.record)
+        for name, rail in shown.record.rails.items():
+            row = MeterRow(
+                rail=name,
+                source=rail.source,
+                method=rail.method if rail.state == "measured" else f"{rail.method}, estimated",
+                scope=rail.scope,
+                period=f"{rail.period_s * 1000:,.0f} ms",
+                accuracy="not published" if rail.accuracy is None else f"{rail.accuracy:.1%} (its maker)",
+                counted="yes" if name in counted else "no",
+            )
+            rows.setdefault(row, []).append(shown.number)
+    return list(rows.items())
+
+
+def span_of(runs: Iterable[Shown], figure: Callable[[Shown], float | None]) -> str | None:
+    """`12.1 to 40.3`, or one figure where there is one; None where there is none."""
+    values = [value for shown in runs if (value := figure(shown)) is not None]
+    if not values:
+        return None
+    low, high = significant(min(values)), significant(max(values))
+    return low if low == high else f"{low} to {high}"

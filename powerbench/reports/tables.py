@@ -1,0 +1,154 @@
+"""Several runs on the screen: a row a cell, a column a figure, and nothing in it that is the same for all."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+
+from powerbench.reports.beside import beside_published
+from powerbench.reports.entries import Entry, machine_names
+from powerbench.reports.figures import (
+    EXTRAPOLATED,
+    IN_WORDS,
+    apart,
+    gaps_in,
+    hundred_steps,
+    names_by_entry,
+    notes_on,
+    number,
+    why_no_joules,
+    word_for,
+)
+from powerbench.reports.grid import (
+    Column,
+    Group,
+    Section,
+    j_per_step,
+    mean_w,
+    samples_per_s,
+    sections_of,
+    step_ms,
+    wall_100,
+)
+from powerbench.reports.labels import facts_of, labels_of, not_alike
+from powerbench.reports.layout import GAP, WIDTH, aligned, cell_in_words, listed, widths_of
+from powerbench.units import duration, significant
+
+FIGURES: dict[str, Callable[[Group], str]] = {
+    "100 steps": lambda group: hundred_steps(group) or "",
+    "ms/step": lambda group: number(group, step_ms),
+    "samples/s": lambda group: number(group, samples_per_s),
+    "J/step": lambda group: number(group, j_per_step),
+    "W": lambda group: number(group, mean_w),
+    "runs": lambda group: str(len(group.usable)) if len(group.usable) > 1 else "",
+    "apart": apart,
+}
+
+
+def tables(entries: Sequence[Entry]) -> str:
+    """The tables of our own runs, and below them, or alone, the published ones with ours beside them."""
+    ours = [entry for entry in entries if not entry.published]
+    lines = list(_of_ours(ours)) if ours else []
+    if len(ours) < len(entries):
+        lines += ["", "", *beside_published(entries)] if ours else beside_published(entries)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _of_ours(entries: Sequence[Entry]) -> Iterable[str]:
+    sections = sections_of(entries)
+    names = labels_of(sections, machine_names(entries))
+    keys = _keys(names)
+    if sections:
+        yield from _heading(sections, names, keys)
+    for section in sections:
+        yield from ("", *_titled(section, sections), *_rows(section, names, keys))
+    yield from _recordings(entries)
+    yield from _remarks(entries, sections, names, keys)
+
+
+def _keys(labels: dict[Column, str]) -> dict[str, str]:
+    """A letter for each column, where there is more than one, since their names are long."""
+    different = list(dict.fromkeys(labels.values()))
+    return {label: _letters(number) for number, label in enumerate(different)} if len(different) > 1 else {}
+
+
+def _letters(at: int) -> str:
+    """A to Z, then AA and on."""
+    return chr(ord("A") + at) if at < 26 else _letters(at // 26 - 1) + _letters(at % 26)
+
+
+def _heading(sections: Sequence[Section], labels: dict[Column, str], keys: dict[str, str]) -> Iterable[str]:
+    """What holds for all of it, or what the letters stand for."""
+    models = dict.fromkeys(section.model for section in sections)
+    if len(models) == 1:
+        yield from textwrap.wrap(next(iter(models)), WIDTH)
+    of_label: dict[str, list[Column]] = {}
+    for column, label in labels.items():
+        of_label.setdefault(label, []).append(column)
+    for label, columns in of_label.items():
+        text = ", ".join([label, *facts_of(label, columns, sections)])
+        key = f"  {keys[label]:<2} " if keys else ""
+        yield from textwrap.wrap(text, WIDTH, initial_indent=key, subsequent_indent=" " * (len(key) or 2))
+
+
+def _titled(section: Section, sections: Sequence[Section]) -> Iterable[str]:
+    alone = len({it.model for it in sections}) == 1
+    title = section.mode if alone else ", ".join(filter(None, (section.model, section.mode)))
+    return textwrap.wrap(title, WIDTH)
+
+
+def _rows(section: Section, labels: dict[Column, str], keys: dict[str, str]) -> Iterable[str]:
+    """The table: figures to the right, the word for what has none in their place."""
+    places = [(row, column) for row in section.rows for column in section.columns if (row, column) in section.groups]
+    shown = [name for name in FIGURES if any(FIGURES[name](section.groups[place]) for place in places)]
+    several = bool(keys)
+    head = ["batch", "seq", *(["on"] if several else []), *shown]
+    body = []
+    for row, column in places:
+        group = section.groups[row, column]
+        fields = [str(row.batch_size), str(row.sequence_length), *([keys[labels[column]]] if several else [])]
+        figures = [FIGURES[name](group) for name in shown]
+        body.append((fields, figures if group.usable else [word_for(group)]))
+    widths = widths_of([head, *([*fields, *figures] for fields, figures in body if len(figures) == len(shown))])
+    yield aligned(head, widths)
+    for fields, figures in body:
+        yield (
+            aligned([*fields, *figures], widths)
+            if len(figures) == len(shown)
+            else (aligned(fields, widths) + GAP + figures[0])
+        )
+
+
+def _recordings(entries: Sequence[Entry]) -> Iterable[str]:
+    recordings = [entry for entry in entries if entry.cell is None]
+    if not recordings:
+        return
+    lines = [("time", "J", "W", "run")]
+    for entry in recordings:
+        summary, energy = entry.summary, entry.summary.energy
+        figures = (significant(energy.total_j), significant(energy.mean_w)) if energy else ("", "")
+        lines.append(("" if summary.wall_s is None else duration(summary.wall_s), *figures, summary.run))
+    widths = widths_of([line[:3] for line in lines])
+    yield from ("", "recordings of power")
+    yield from (f"{aligned(line[:3], widths)}{GAP}{line[3]}" for line in lines)
+
+
+def _remarks(
+    entries: Sequence[Entry], sections: Sequence[Section], labels: dict[Column, str], keys: dict[str, str]
+) -> Iterable[str]:
+    """What the marks mean, what is missing and why, what must not be compared, what the runs say."""
+    groups = [group for section in sections for group in section.groups.values()]
+    marks = []
+    if any(group.extrapolated for group in groups):
+        marks.append(f"  {EXTRAPOLATED}: extrapolated from fewer than 100 steps")
+    if any(group.spread(wall_100) is not None for group in groups):
+        marks.append("  runs: the figures are their medians; apart: from the fastest to the slowest")
+    yield from ["", *marks] if marks else []
+    gaps = []
+    for gap in gaps_in(sections):
+        where = ", ".join(filter(None, (cell_in_words(gap.section, gap.row, sections), keys.get(labels[gap.column]))))
+        gaps.append(f"{where}: {IN_WORDS[gap.status]}: {'; '.join(gap.reasons)}")
+    yield from listed("Not completed", gaps)
+    names = names_by_entry(sections, {column: keys.get(label, "") for column, label in labels.items()})
+    yield from listed("No joules", why_no_joules(entries, names))
+    yield from listed("Notes", [*not_alike(sections), *notes_on(entries, names)])
