@@ -31,6 +31,12 @@ def first_seen_shapes(record: RunRecord, steps: StepTrace) -> list[int]:
     return found
 
 
+def new_measured_shapes(record: RunRecord, steps: StepTrace) -> list[int]:
+    """The same of the measured steps alone, counted from the first of these."""
+    first = steps.stage.index("step") if "step" in steps.stage else len(steps)
+    return [at - first for at in first_seen_shapes(record, steps) if steps.stage[at] == "step"]
+
+
 def tokens_per_step(record: RunRecord, first: int, count: int) -> float | None:
     """The mean tokens, without padding, of `count` steps from step `first` on; None where they were not counted."""
     work = record.workload

@@ -6,6 +6,7 @@ from powerbench.analysis.causes import find_causes, unexplained
 from powerbench.analysis.checked import Checked, Explained, explained, verdict_on
 from powerbench.analysis.lanes import lanes_of
 from powerbench.analysis.latencies import Latencies, from_edges, from_seconds, from_submissions
+from powerbench.analysis.pool import new_measured_shapes
 from powerbench.analysis.recorded import Recorded, recorded_of
 from powerbench.analysis.summary import Summary, summarize
 from powerbench.records import StepTrace
@@ -42,6 +43,7 @@ def check_recorded(name: str, recorded: Recorded) -> Checked:
         slowdown=explain(recorded),
         unexplained=unexplained(recorded),
         warmup=from_edges(recorded.steps, "warmup"),
+        new_shapes=new_measured_shapes(recorded.record, recorded.steps),
     )
 
 

@@ -13,6 +13,7 @@ from powerbench.analysis.latencies import from_edges
 from powerbench.analysis.slowdown import sentence
 from powerbench.analysis.summary import Latency, Summary, submission_ms, summarize
 from powerbench.records import SYNTHETIC, Cell, RunRecord
+from powerbench.reports.cells import data_of, optimizer_of
 from powerbench.reports.chart import Size, chart
 from powerbench.reports.checking import check
 from powerbench.reports.entries import entries_of
@@ -84,19 +85,16 @@ def headline(record: RunRecord) -> str:
     cell = record.the_cell
     if cell.model == "sleep":
         return f"sleep, {significant(cell.sleep_ms)} ms a step (the control)"
-    up_to = "up to " if cell.pad == "longest" else ""
-    shape = f"batch {cell.batch_size} x sequence {up_to}{cell.sequence_length}"
-    usual = f"{cell.model}, {cell.mode}, {shape}, {cell.dtype}"
+    usual = f"{cell.model}, {cell.mode}, batch {cell.batch_size} x sequence {cell.sequence_length}, {cell.dtype}"
     return ", ".join([usual, *unusual(cell)])
 
 
 def unusual(cell: Cell) -> Iterable[str]:
     """The settings that change what a step costs and are not the default, in words."""
     if cell.dataset != SYNTHETIC:
-        yield f"text of {cell.dataset}"
-    if cell.mode == "training" and (cell.optimizer != "adam" or cell.fused is not None):
-        fused = {None: "", True: "fused ", False: "unfused "}[cell.fused]
-        yield f"{fused}{cell.optimizer}"
+        yield data_of(cell)
+    if cell.mode == "training" and optimizer_of(cell) != "adam":
+        yield optimizer_of(cell)
     if cell.weights != "random":
         yield f"{cell.weights} weights"
     if cell.attention != "sdpa":

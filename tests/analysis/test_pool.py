@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from powerbench.analysis.pool import first_seen_shapes, flop_per_step, tokens_per_step
+from powerbench.analysis.pool import first_seen_shapes, flop_per_step, new_measured_shapes, tokens_per_step
 from powerbench.analysis.summary import summarize
 from powerbench.records import RunRecord, WorkloadRecord
 from tests.rundir import a_cell, a_record, steps_lasting
@@ -35,6 +35,12 @@ class TestFirstSeenShapes:
         assert first_seen_shapes(a_run([16, 16]), steps) == []
         assert first_seen_shapes(a_run(None), steps) == []
         assert first_seen_shapes(a_record(workload=None), steps) == []
+
+    def test_of_the_measured_steps_are_counted_from_the_first_of_these(self) -> None:
+        warm = steps_lasting(50, 50, stage="warmup")
+
+        assert new_measured_shapes(a_run([16, 24, 16, 32]), steps_lasting(*[20] * 9, after=warm)) == [1]
+        assert new_measured_shapes(a_run([16, 24]), warm) == []
 
 
 class TestMeans:

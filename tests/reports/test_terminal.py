@@ -116,11 +116,11 @@ def test_what_makes_a_step_another_is_told_above(changes: dict[str, Any], told: 
     )
 
 
-def test_sequences_of_different_lengths_are_up_to_one_and_tokens_are_counted() -> None:
+def test_padding_to_the_longest_is_told_and_tokens_are_counted() -> None:
     work = WorkloadRecord(samples_per_step=16, flop_per_step=1e9, tokens_per_step=400.0)
     run = a_run(cell=a_cell(dataset="rows.csv", pad="longest"), workload=work)
 
-    assert "batch 16 x sequence up to 128, float32, text of rows.csv\n" in as_terminal([run])
+    assert "sequence 128, float32, text of rows.csv, padded to the longest\n" in as_terminal([run]).replace(",\n", ", ")
     assert line(run, "Throughput") == "800 samples/s, 20,000 tokens/s, 0.0500 TFLOP/s"
 
 
