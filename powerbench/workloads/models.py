@@ -223,10 +223,13 @@ def why_not_loaded(model: str, said: str) -> str:
         )
     if is_folder(model):
         return f"The model in {model} cannot be loaded: {first_sentence(said)}."
+    source, name = source_of(model), ""
+    if source != model:  # only what is not built in is looked for
+        name = f", which holds the tokenizer and the trained weights of {model},"
     return (
-        f"{source_of(model)} is neither a folder here nor in the cache ({cache_folder()}), and it could not be had "
-        "from the hub: check the name and the network (a gated one needs `hf auth login`), or fetch it elsewhere with "
-        f"`hf download {source_of(model)} --local-dir DIR` and give --model DIR."
+        f"{source}{name} is neither a folder here nor in the cache ({cache_folder()}), and it could not be had from "
+        "the hub: check the name and the network (a gated one needs `hf auth login`), or fetch it elsewhere with "
+        f"`hf download {source} --local-dir DIR` and give --model DIR."
     )
 
 

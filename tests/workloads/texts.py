@@ -1,4 +1,4 @@
-"""Text as users have it: files in each form, and a tokenizer that was really trained on what this project says."""
+"""Text as users have it: files in each form, and a tokenizer that was really trained on the lines below."""
 
 from __future__ import annotations
 
@@ -9,10 +9,19 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import powerbench
-
 WORDS = 300
-README = Path(powerbench.__file__).parents[1] / "README.md"
+LINES = """
+A step is what happens between two edges: the batch goes to the device, forward and backward, and the optimizer moves.
+The meter counts joules all the while, and nobody asks it until the device has finished what it was given.
+Where a sensor is too slow for a step there is no figure, only the reason, and how long one would have to measure.
+The processor was warm before the run began, and so the first steps took no longer than the last of them.
+On battery a machine may hold its clocks back, which the report notes beside the numbers that it changes.
+Two runs of one cell differ by what else the machine was doing, and a repeat tells by how much they do.
+Whoever reads a table of watts should know whose watts they are, and over which seconds they were added up.
+When the memory was full the system wrote pages to the disk, and each step waited until they had come back.
+A fan that turns faster costs power too, but no rail of the chip knows anything about the fan.
+Short texts make short batches, long texts are cut, and what is left over is filled with a token that means nothing.
+""".strip().splitlines()
 ROWS: list[dict[str, Any]] = [
     {"text": "What a step costs is more than it takes", "label": "good"},
     {"text": "A counter that went backwards", "label": "bad"},
@@ -38,7 +47,7 @@ def _trained() -> str:
     tokenizer = Tokenizer(WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = BertNormalizer()
     tokenizer.pre_tokenizer = BertPreTokenizer()
-    lines = [*README.read_text("utf-8").splitlines(), *(row["text"] for row in ROWS)]
+    lines = [*LINES, *(row["text"] for row in ROWS)]
     tokenizer.train_from_iterator(
         lines, WordPieceTrainer(vocab_size=WORDS, special_tokens=special, show_progress=False)
     )
