@@ -15,6 +15,9 @@ from powerbench.rundir.load import read_record
 from powerbench.units import seconds_from_ns
 from powerbench.workloads import workload_of
 
+# Of so many times the work or more, a run says nothing: small ones take what starting their operations takes.
+FURTHEST = 30.0
+
 
 class Took(NamedTuple):
     """What a run took from beginning to end, and how much of it were the steps; None where it was ended early."""
@@ -40,20 +43,20 @@ class Forecast:
         return next((took.whole_s for took in self._known if took.cell == cell), None)
 
     def seconds(self, cell: Cell) -> float | None:
-        """The same, or else what the most similar cell on the device took, its steps in proportion to their work.
+        """The same, or else what the cell on the device with the most similar step took, in proportion to the work.
 
-        None where there is none.
+        None where there is none, or where the most similar is of quite another size.
         """
         before = self.seconds_as_before(cell)
         if before is not None:
             return before
         workload, work = workload_of(cell.model), _work(cell)
         alike = [
-            (abs(math.log(work / _work(took.cell))), took.whole_s, took.steps_s, _work(took.cell))
+            (_apart(cell, took.cell), took.whole_s, took.steps_s, _work(took.cell))
             for took in self._known
             if took.steps_s is not None and took.cell.device == cell.device and workload_of(took.cell.model) is workload
         ]
-        if not alike:
+        if not alike or min(alike)[0] > FURTHEST:
             return None
         _, whole_s, steps_s, its_work = min(alike)
         within_steps_s = max(steps_s * work / its_work, cell.min_seconds or 0.0)
@@ -89,6 +92,12 @@ def took_by(record: RunRecord) -> Took | None:
     if record.status != "complete" or not stages:
         return Took(record.cell, whole_s, None)
     return Took(record.cell, whole_s, seconds_from_ns(stages[-1].end_ns - stages[0].start_ns))
+
+
+def _apart(one: Cell, other: Cell) -> float:
+    """How many times the work of the one's step that of the other's is, whichever is the larger."""
+    works = [workload_of(cell.model).work(cell) for cell in (one, other)]
+    return max(works) / min(works)
 
 
 def _work(cell: Cell) -> float:

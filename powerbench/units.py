@@ -24,17 +24,23 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60}h {minutes % 60:02d}m"
 
 
-def milliseconds(ms: float) -> str:
+def milliseconds(ms: float, digits: int = 3) -> str:
     """Milliseconds with three significant digits, whole above a thousand: `0.412 ms`, `19.9 ms`, `1,632 ms`."""
-    return f"{significant(ms)} ms"
+    return f"{significant(ms, digits)} ms"
 
 
-def significant(value: float) -> str:
-    """`value` with three significant digits and no exponent; whole, with thousands marked, from 100 up."""
+def milliseconds_in(ms: float, low_ms: float, high_ms: float) -> tuple[str, str, str]:
+    """A value and the ends of its interval, with as many digits as tell the ends apart, six at most."""
+    digits = next((some for some in range(3, 6) if significant(low_ms, some) != significant(high_ms, some)), 6)
+    return milliseconds(ms, digits), milliseconds(low_ms, digits), milliseconds(high_ms, digits)
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """`value` with so many significant digits and no exponent, thousands marked; never less than whole."""
     if value == 0:
         return "0"
-    exponent = int(f"{value:.2e}".partition("e")[2])  # after rounding to three digits
-    return f"{value:,.{max(0, 2 - exponent)}f}"
+    exponent = int(f"{value:.{digits - 1}e}".partition("e")[2])  # after rounding to these digits
+    return f"{value:,.{max(0, digits - 1 - exponent)}f}"
 
 
 def byte_size(count: float) -> str:

@@ -47,6 +47,14 @@ class TestAForecast:
 
         assert forecast.seconds(a_cell(batch_size=32)) == pytest.approx(50.0)
 
+    def test_is_not_taken_from_a_step_of_quite_another_size_but_from_any_number_of_its_like(self) -> None:
+        """A small step takes what starting its operations takes: by it, a large one would take weeks."""
+        forecast = Forecast([Took(a_cell(batch_size=1), 30.0, 20.0)])
+
+        assert forecast.seconds(a_cell(batch_size=30)) == pytest.approx(10.0 + 20.0 * 30)
+        assert forecast.seconds(a_cell(batch_size=31)) is None
+        assert forecast.seconds(a_cell(batch_size=1, steps=4000)) == pytest.approx(10.0 + 20.0 * 1000)
+
     def test_knows_the_time_that_a_cell_is_given(self) -> None:
         forecast = Forecast([Took(SIXTEEN, 30.0, 20.0)])
 

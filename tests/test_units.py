@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from powerbench.units import byte_size, counted, duration, milliseconds, seconds_from_ns, significant, whole_seconds
+from powerbench.units import (
+    byte_size,
+    counted,
+    duration,
+    milliseconds,
+    milliseconds_in,
+    seconds_from_ns,
+    significant,
+    whole_seconds,
+)
 
 
 @pytest.mark.parametrize(
@@ -151,3 +160,9 @@ def test_whole_seconds_read_back_exactly(seconds: int) -> None:
     hours, minutes, rest = (int(part or 0) for part in found.groups())
     assert max(minutes, rest) < 60
     assert hours * 3600 + minutes * 60 + rest == seconds
+
+
+def test_an_interval_has_the_digits_that_tell_its_ends_apart() -> None:
+    assert milliseconds_in(100.2, 99.4, 101.3) == ("100 ms", "99.4 ms", "101 ms")
+    assert milliseconds_in(58.162, 58.158, 58.171) == ("58.16 ms", "58.16 ms", "58.17 ms")
+    assert milliseconds_in(5.09, 5.09, 5.09) == ("5.09000 ms", "5.09000 ms", "5.09000 ms")

@@ -30,6 +30,7 @@ class Checked:
     where edges were taken at both ends only, there is none, and they are what a script that never waits would see.
     `unexplained` is what to say where no cause was found. `warmup` are those of the steps before the measured ones.
     `new_shapes` are the measured steps, counted from 0, with a batch of a length that none before had.
+    `notes` is what a reader must know to read the figures right.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Checked:
     unexplained: str
     warmup: Latencies = NO_LATENCIES
     new_shapes: Sequence[int] = ()
+    notes: Sequence[str] = ()
 
     @property
     def is_judged(self) -> bool:

@@ -230,8 +230,8 @@ def _notes(cell: _Cell) -> Iterator[str]:
         if unsteady:
             yield (
                 f"{counted(len(unsteady), 'run')} of {name} found no steady state "
-                f"({', '.join(dict.fromkeys(unsteady))}): how long they lasted is in the ratio. `powerbench trace` "
-                "says more."
+                f"({', '.join(dict.fromkeys(unsteady))}), so the ratio depends on how long one measures; "
+                "`powerbench trace` says more."
             )
     records = cell.records()
     if cell.compared.j_per_step is not None and not is_one_device(*records) and _any_estimated(cell):

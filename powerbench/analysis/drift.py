@@ -13,21 +13,29 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
+    Flags = NDArray[np.bool_]
 
 DELTA = 0.05
-# A rise is said to be there if it is probably at least DELTA, and "there is none" is less probable than this. Jumps
-# hardly ever give a false alarm; ramps are many and gave most of them; of starts there are five
-# (research: false alarms and power against each of these, on simulated traces).
+# A rise is said to be there if it is probably at least DELTA, and "there is none" is less probable than this. All of
+# these were chosen on simulated traces (tests/benchmarks/bench_slowdown.py): jumps hardly ever give a false alarm,
+# ramps are many and gave most of them, and there are but four starts and one drift.
 SURE_OF_DELTA = 0.80
 LARGEST_P: dict[Kind, float] = {"jump": 5e-4, "ramp": 2e-5, "start": 0.02, "drift": 0.02}
-# From noise of this spread on, so much less is allowed: the larger it is, the more often a wander of 5 % is nothing.
-QUIET: dict[Kind, float] = {"jump": 0.034, "ramp": 0.028, "start": 0.028, "drift": 0.034}
+# Where the noise that a shape leaves has a larger standard deviation than this, the limit falls with its STRICTER-th
+# power, to STRICTEST of itself: a wander of 5 % is then nothing special. It keeps false alarms rare at a CV of 5 %; a
+# smaller limit for drifts would lose ramps to 1.15 at a CV of 2 % and a memory of .9.
+QUIET: dict[Kind, float] = {"jump": 0.034, "ramp": 0.028, "start": 0.028, "drift": 0.037}
 STRICTER, STRICTEST = 8, 0.05
+# A fall that is over by then may be a warm-up, and whatever comes of those few steps, the others are judged: no limit
+# is lowered for it.
+WARM_BY = 0.30
 # What a clock resolves, and more: keeps a trace without any noise from being infinitely sure.
 LEAST_SIGMA = 1e-4
-# At either side of a rise, this share of at least so many blocks must lie on that side of its middle.
-MOVED = 0.4
-STAYING, FEWEST_TO_STAY = 0.75, 8
+# On either side of a rise, this share of at least so many blocks must lie on that side of its middle, and from side to
+# side the medians must move by this share of it. A ramp's sides come close to its middle; of a jump's sides more is
+# asked, which keeps a flicker between two levels from being called one.
+STAYING: dict[Kind, float] = {"jump": 0.85, "ramp": 0.75, "start": 0.75, "drift": 0.75}
+FEWEST_TO_STAY, MOVED = 8, 0.4
 
 
 class Noise(NamedTuple):
@@ -40,14 +48,22 @@ class Noise(NamedTuple):
 
 @dataclass(frozen=True)
 class Change:
-    """A rise or fall that was found: by `size` (a difference of logarithms) from `begin` to `end` (shares)."""
+    """A rise or fall that was found: by `size` (a difference of logarithms) from `begin` to `end` (shares).
+
+    `doubt` is the probability that there is none, as a share of the largest that is let pass.
+    """
 
     kind: Kind
     begin: float
     end: float
     size: float
     level: float
+    doubt: float
     noise: Noise
+
+    def outweighs(self, other: Change) -> bool:
+        """Whether it is by far the surer one: even the square of the other's doubt is more than its own."""
+        return self.doubt < other.doubt**2
 
     def stays(self, mean: Floats) -> bool:
         """Whether the trace is on the old side before it and on the new side from then on."""
@@ -59,7 +75,11 @@ class Change:
         is_before, is_after = place < self.begin + quarter, place > self.end - quarter
         is_new = (mean > middle) == (self.size > 0)
         moved = float(np.median(mean[is_after]) - np.median(mean[is_before])) if is_before.any() else self.size
-        return _mostly(~is_new[is_before]) and _mostly(is_new[is_after]) and moved / self.size > MOVED
+        sides = (~is_new[is_before], is_new[is_after])
+        return all(self._mostly(side) for side in sides) and moved / self.size > MOVED
+
+    def _mostly(self, is_there: Flags) -> bool:
+        return len(is_there) < FEWEST_TO_STAY or float(is_there.mean()) >= STAYING[self.kind]
 
 
 @dataclass(frozen=True)
@@ -81,7 +101,9 @@ class Fit:
         from scipy.special import stdtr
 
         shapes, freedom = self.shapes, self.blocks - 2
-        largest_p = np.array([LARGEST_P[kind] for kind in shapes.kind]) * self._strictness()
+        largest_p = np.array([LARGEST_P[kind] for kind in shapes.kind])
+        is_warmup = (shapes.end <= WARM_BY) & (direction < 0)
+        largest_p *= np.where(is_warmup, 1.0, self._strictness())
         none = (self.weight * stdtr(freedom, -direction * self.size / self.error)).sum(axis=0)
         candidates = np.flatnonzero(none < largest_p)
         least = np.log(1 + DELTA) if direction > 0 else -np.log(1 - DELTA)
@@ -90,7 +112,11 @@ class Fit:
         candidates = candidates[is_large]
         if not len(candidates):
             return None
-        return self._change(int(candidates[np.argmin(none[candidates] / largest_p[candidates])]))
+        # Without any noise several are surer than a number can say: then the one that leaves least.
+        doubt = none[candidates] / largest_p[candidates]
+        left_over = (self.weight[:, candidates] * self.sigma[:, candidates]).sum(axis=0)
+        surest = int(np.lexsort((left_over, doubt))[0])
+        return self._change(int(candidates[surest]), float(doubt[surest]))
 
     def _strictness(self) -> Floats:
         """By what factor each shape's limit is lowered, for the noise that it leaves."""
@@ -100,7 +126,7 @@ class Fit:
         excess = (self.weight * spread).sum(axis=0) / np.array([QUIET[kind] for kind in self.shapes.kind])
         return np.asarray(np.maximum(np.minimum(1, excess**-STRICTER), STRICTEST))
 
-    def _change(self, best: int) -> Change:
+    def _change(self, best: int, doubt: float) -> Change:
         shapes, weight = self.shapes, self.weight[:, best]
         return Change(
             kind=shapes.kind[best],
@@ -108,6 +134,7 @@ class Fit:
             end=float(shapes.end[best]),
             size=float(weight @ self.size[:, best]),
             level=float(weight @ self.level[:, best]),
+            doubt=doubt,
             noise=Noise(weight, self.sigma[:, best], self.blocks - 2),
         )
 
@@ -168,7 +195,3 @@ def _shared(log_weight: Floats) -> Floats:
 
     weight = np.exp(log_weight - log_weight.max(axis=0))
     return np.asarray(weight / weight.sum(axis=0))
-
-
-def _mostly(is_so: Floats) -> bool:
-    return len(is_so) < FEWEST_TO_STAY or float(is_so.mean()) >= STAYING

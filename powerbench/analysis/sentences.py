@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from powerbench.analysis.verdict import Repeats, Slowdown, Spikes
-from powerbench.units import counted, milliseconds
+from powerbench.units import counted, milliseconds, milliseconds_in
 
 # Ratios get a third decimal where their interval is narrower than this.
 FINE = 0.02
 # When spikes become so much more frequent, from so much more of the steps, it is worth saying.
 MORE_OFTEN, MORE_STEPS = 2.0, 0.03
+# One or two slow steps have no frequency, and among a few dozen they are many percent.
+FEWEST_SPIKES = 3
 
 
 def sentence(slowdown: Slowdown) -> str:
@@ -45,8 +47,14 @@ def _flat(slowdown: Slowdown) -> str:
 
 
 def _warmup(slowdown: Slowdown) -> str:
-    first = "first step" if slowdown.warmup_steps == 1 else f"first {slowdown.warmup_steps:,} steps"
-    return f"Warm-up: {_steady(slowdown)} after the {first}, which were slower; of the rest {_ends(slowdown)}"
+    return f"Warm-up: {_steady(slowdown)} after the {set_aside(slowdown)}; of the rest {_ends(slowdown)}"
+
+
+def set_aside(slowdown: Slowdown) -> str:
+    """`first 3 steps, which were slower`."""
+    if slowdown.warmup_steps == 1:
+        return "first step, which was slower"
+    return f"first {slowdown.warmup_steps:,} steps, which were slower"
 
 
 def _slowdown(slowdown: Slowdown) -> str:
@@ -90,8 +98,15 @@ def _insufficient(slowdown: Slowdown) -> str:
 
 
 def _steady(slowdown: Slowdown) -> str:
-    low, high = slowdown.steady_ci99_s or (None, None)
-    return f"steady at {_ms(slowdown.steady_s)} a step (99% CI {_ms(low)} to {_ms(high)})"
+    return f"steady at {steady(slowdown) or '?'}"
+
+
+def steady(slowdown: Slowdown) -> str | None:
+    """`58.15 ms a step (99% CI 58.13 ms to 58.17 ms)`; None where there is no steady state."""
+    if slowdown.steady_s is None or slowdown.steady_ci99_s is None:
+        return None
+    value, low, high = milliseconds_in(1000 * slowdown.steady_s, *(1000 * end for end in slowdown.steady_ci99_s))
+    return f"{value} a step (99% CI {low} to {high})"
 
 
 def _ms(seconds: float | None) -> str:
@@ -123,7 +138,7 @@ def _course(slowdown: Slowdown, moving: str) -> str:
 
 
 def _more_spikes(spikes: Spikes | None) -> str:
-    if spikes is None or spikes.first_third is None or spikes.last_third is None:
+    if spikes is None or spikes.count < FEWEST_SPIKES or spikes.first_third is None or spikes.last_third is None:
         return ""
     first, last = spikes.first_third, spikes.last_third
     if last < MORE_OFTEN * first or last < first + MORE_STEPS:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from msgspec import structs
 
 from powerbench.analysis.cycles import is_cyclic
-from powerbench.analysis.drift import DELTA, SURE_OF_DELTA, Change, Fit, Noise, fit
+from powerbench.analysis.drift import DELTA, SURE_OF_DELTA, WARM_BY, Change, Fit, Noise, fit
 from powerbench.analysis.sentences import sentence, sentence_across
 from powerbench.analysis.trimming import Blocks, Cut, blocks_of, cut_spikes, slow_first_steps, usable
 from powerbench.analysis.verdict import MOST_UNUSABLE, Repeats, Shape, Slowdown, Spikes, Verdict, across
@@ -35,8 +35,7 @@ __all__ = [
 ]
 
 FEWEST = 20
-# A warm-up is over in the first third or so, and leaves enough to judge.
-WARM_BY, MOST_CUTS = 0.30, 3
+MOST_CUTS = 3
 # More slow first steps than this are a warm-up; fewer are what any loop has.
 USUAL_FIRST = 2
 # A rise from the start that is over by here has levelled off; one that reaches the last tenth goes on, since a steady
@@ -113,14 +112,27 @@ def _without_warmup(trace: Trace) -> Trace:
 
 
 def _judged(trace: Trace, *, warmup_steps: int) -> Found:
-    """A rise that a fall undoes is no slowdown; one that stays, where the fall does not, is."""
-    changes = [change for change in (trace.fit.find(1), trace.fit.find(-1)) if change]
-    staying = [change for change in changes if change.stays(trace.blocks.mean)]
-    if not changes:
+    rise, fall = trace.fit.find(1), trace.fit.find(-1)
+    if rise and fall:
+        return _judged_both(rise, fall, trace.blocks.mean)
+    change = rise or fall
+    if change is None:
         return Found(_where_nothing_is_found(trace, warmup_steps), None, trace.fit.constant)
-    if len(staying) != 1:
-        return Found("no steady state", None, changes[0].noise)
-    return Found("slowdown" if staying[0].size > 0 else "speedup", staying[0], staying[0].noise)
+    if change.stays(trace.blocks.mean):
+        return _of(change)
+    return Found("no steady state", None, change.noise)
+
+
+def _judged_both(rise: Change, fall: Change, mean: Floats) -> Found:
+    """A rise that an equally sure fall undoes is none; but noise beside a great rise may look like a small fall."""
+    for change, other in ((rise, fall), (fall, rise)):
+        if change.outweighs(other) and change.stays(mean) and not other.stays(mean):
+            return _of(change)
+    return Found("no steady state", None, rise.noise)
+
+
+def _of(change: Change) -> Found:
+    return Found("slowdown" if change.size > 0 else "speedup", change, change.noise)
 
 
 def _where_nothing_is_found(trace: Trace, warmup_steps: int) -> Verdict:

@@ -39,7 +39,7 @@ Output = Annotated[
     typer.Option(
         "--output",
         metavar="FILE",
-        help="Write to this file instead of printing (html and parquet need one).",
+        help="Write to this file instead of printing (html, parquet and perfetto need one).",
         rich_help_panel=options.RESULT,
     ),
 ]
@@ -63,7 +63,7 @@ def report(
 ) -> int:
     """Print the figures of recorded runs: of one in full, of several in tables.
 
-    Examples: powerbench report runs/latest; powerbench report runs --format markdown
+    Example: powerbench report runs --format markdown
     """
     form = format_asked_for(format_, json=json, output=output)
     chosen = runs_asked_for(runs or [], published=published, power_from=power_from)

@@ -171,7 +171,9 @@ def show(sweepdir: SweepDir, record: SweepRecord, *, json: bool) -> int:
     form = FORMATS["json" if json else "terminal"]
     try:
         if record.against is not None and not pending(record.measurements):
-            return compare_interpreters(sweepdir.path, fail_above=None, json=json)
+            status = compare_interpreters(sweepdir.path, fail_above=None, json=json)
+            say()
+            return status
         print_result(str((form.of_several or form.show)(Runs(find_readable([sweepdir.path]).items))))
         say()
         return 0

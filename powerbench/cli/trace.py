@@ -107,11 +107,16 @@ def is_folder_of_runs(path: Path) -> bool:
 
 def read(named: Sequence[Path]) -> Iterator[Subject]:
     """All traces in what was named, checked. Raises PowerbenchError where there is none in one of them."""
+    seen: set[Path] = set()
     for path in named:
         if path.exists() and not path.is_dir():
             yield from_csv(path)
-        else:
-            yield from from_folder(path)
+            continue
+        for subject in from_folder(path):
+            if subject.run is None or subject.run.path.resolve() not in seen:
+                yield subject
+            if subject.run is not None:
+                seen.add(subject.run.path.resolve())
 
 
 def from_csv(path: Path) -> Subject:
@@ -126,11 +131,15 @@ def from_csv(path: Path) -> Subject:
 
 
 def from_folder(folder: Path) -> Iterator[Subject]:
-    """The runs in a folder, checked; of those among several that hold no steps or are damaged, a word on stderr."""
+    """The runs in a folder, checked, without attempts of a sweep that were made again; of what cannot be, a word."""
     from powerbench.reports.checking import check
-    from powerbench.rundir.load import find_runs, load_run
+    from powerbench.rundir.load import load_run
+    from powerbench.rundir.many import find_readable
 
-    paths = find_runs(folder)
+    readable = find_readable([folder])
+    for sentence in readable.unreadable:
+        say(f"powerbench: Left out: {sentence}")
+    paths = [item for item in readable.items if isinstance(item, Path)]
     found = 0
     for path in paths:
         try:

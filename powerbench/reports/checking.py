@@ -19,7 +19,12 @@ def summary_of(run: Run) -> Summary:
     """The figures of a run with its verdict; without it where no step was measured to its end."""
     recorded = recorded_of(run)
     slowdown = explain(recorded) if recorded.steps.spans("step") else None
-    return summarize(str(run.path), run.record, recorded.steps, recorded.curves, phases=run.phases(), slowdown=slowdown)
+    return figures_of(str(run.path), recorded, slowdown)
+
+
+def figures_of(name: str, recorded: Recorded, slowdown: Explained | None = None) -> Summary:
+    """The figures of what a run recorded, with the verdict that is given."""
+    return summarize(name, recorded.record, recorded.steps, recorded.curves, phases=recorded.phases, slowdown=slowdown)
 
 
 def explain(recorded: Recorded) -> Explained:
@@ -44,6 +49,7 @@ def check_recorded(name: str, recorded: Recorded) -> Checked:
         unexplained=unexplained(recorded),
         warmup=from_edges(recorded.steps, "warmup"),
         new_shapes=new_measured_shapes(recorded.record, recorded.steps),
+        notes=figures_of(name, recorded).notes,
     )
 
 

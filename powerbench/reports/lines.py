@@ -27,9 +27,9 @@ def rows(figures: Iterable[tuple[str, str]], width: int = WIDTH) -> Iterable[str
         )
 
 
-def notes(notes: Sequence[str]) -> Iterable[str]:
+def notes(notes: Sequence[str], width: int = WIDTH) -> Iterable[str]:
     """The notes below the figures, each wrapped."""
     if notes:
         yield ""
     for note in notes:
-        yield from textwrap.wrap(note, WIDTH, initial_indent="  Note: ", subsequent_indent="        ")
+        yield from textwrap.wrap(note, width, initial_indent="  Note: ", subsequent_indent="        ")

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from powerbench.analysis.summary import summarize
 from powerbench.records import RunRecord, Stage, StepTrace
 from powerbench.reports.terminal import headline, machine_line, recording_headline
 from powerbench.rundir.load import Run
@@ -157,7 +158,7 @@ def _instants(run: Run) -> Iterator[Event]:
                     generation=event.get("generation"),
                 )
     window = run.record.windows.get("measured")
-    for note in run.record.notes:
+    for note in summarize(str(run.path), run.record, run.steps[0], run.curves()).notes:
         yield _instant(note, run.record.clock.start_monotonic_ns if window is None else window.start_ns, WINDOWS)
 
 

@@ -10,7 +10,7 @@ from powerbench.analysis.slowdown import Slowdown
 from powerbench.records import RunRecord
 from powerbench.reports.chart import Size, chart
 from powerbench.reports.command import command_for
-from powerbench.reports.lines import rows, wrapped
+from powerbench.reports.lines import notes, rows, wrapped
 from powerbench.reports.terminal import headline, machine_line
 from powerbench.reports.verdict import causes, figures, is_slower, verdict
 
@@ -18,6 +18,8 @@ from powerbench.reports.verdict import causes, figures, is_slower, verdict
 WIDEST, WIDEST_TEXT = 160, 100
 # Numbers of steps that make a trace: a slow rise of a few percent is found in so many.
 ENOUGH_STEPS = 300
+# The same command again would end the same way.
+STOPPED_BY_ITSELF = ("oom", "swapping", "unavailable", "failed")
 
 
 def in_terminal(traces: Sequence[Checked], together: Sequence[str] = (), *, width: int) -> str:
@@ -35,10 +37,10 @@ def describe(checked: Checked, *, width: int) -> list[str]:
     return [
         *_heading(checked.record, text),
         *wrapped(verdict(checked), text),
-        "",
-        *chart(checked, Size(width)),
+        *(["", *drawn] if (drawn := chart(checked, Size(width))) else []),
         *(["", *shown] if (shown := list(rows(figures(checked), text))) else []),
         *causes(checked, text),
+        *notes(checked.notes, text),
     ]
 
 
@@ -56,6 +58,8 @@ def next_command(checked: Checked) -> str:
         return "What a list of latencies cannot show (power, clocks, memory), a trace records: powerbench run --trace"
     if not checked.is_judged:
         return f"For a verdict, wait at each step: {command_for(record, sync_every=1)}"
+    if found.verdict == "insufficient" and record.status in STOPPED_BY_ITSELF:
+        return f"What ended it, and its other figures: powerbench report {name}"
     if found.verdict == "insufficient":
         return f"For a verdict, measure more steps: {command_for(record, steps=ENOUGH_STEPS, trace=True)}"
     if found.verdict == "inconclusive":

@@ -17,6 +17,7 @@ from powerbench.units import byte_size, counted
 
 # Trackers show code blocks of about so many columns without a scroll bar.
 WIDTH = 88
+LONGEST_VALUE = 80
 VERSIONS = ("torch", "torch_git", "transformers", "numpy", "python", "powerbench")
 
 
@@ -48,8 +49,8 @@ def _of_trace(checked: Checked) -> Iterator[str]:
     yield from (f"- {label}: {text}" for label, text in figures(checked))
     yield ""
     yield from _causes(checked)
-    if record is not None and record.notes:
-        yield from ("### Notes", "", *(f"- {note}" for note in record.notes), "")
+    if checked.notes:
+        yield from ("### Notes", "", *(f"- {note}" for note in checked.notes), "")
 
 
 def environment(record: RunRecord) -> Iterator[tuple[str, str]]:
@@ -61,9 +62,14 @@ def environment(record: RunRecord) -> Iterator[tuple[str, str]]:
     yield "System", ", ".join(_system(facts))
     yield "Settings", ", ".join(_settings(record))
     if facts.get("variables"):
-        yield "Variables", ", ".join(f"`{name}={value}`" for name, value in facts["variables"].items())
+        yield "Variables", ", ".join(f"`{name}={_short(value)}`" for name, value in facts["variables"].items())
     began = datetime.fromtimestamp(record.clock.start_unix_ns / 1e9, UTC)
     yield "Run", f"{record.id}, {record.status}, begun {began:%Y-%m-%d %H:%M} UTC"
+
+
+def _short(value: str) -> str:
+    """As much of a variable as a table has room for: containers of NVIDIA's have one of two thousand letters."""
+    return value if len(value) <= LONGEST_VALUE else f"{value[:LONGEST_VALUE]}..."
 
 
 def _of_device(record: RunRecord) -> str:

@@ -197,6 +197,15 @@ def _mark_changes(panels: Sequence[Axes], checked: Checked, second_of: Callable[
         )
 
 
+def _joined(x: Floats, xs: Floats, ys: Floats) -> Floats:
+    """`np.interp`, but beyond the ends the line goes on: else a tick for a step that there is not stands at the end."""
+    import numpy as np
+
+    slope = (ys[-1] - ys[0]) / (xs[-1] - xs[0])
+    beyond = np.minimum(x - xs[0], 0) + np.maximum(x - xs[-1], 0)
+    return np.asarray(np.interp(x, xs, ys) + slope * beyond)
+
+
 def _count_steps(panel: Axes, edges_s: Floats, firsts: Floats) -> None:
     """The steps as a second axis above."""
     import numpy as np
@@ -204,10 +213,11 @@ def _count_steps(panel: Axes, edges_s: Floats, firsts: Floats) -> None:
     steps = panel.secondary_xaxis(
         "top",
         functions=(
-            lambda at_s: np.interp(np.asarray(at_s), edges_s, firsts),
-            lambda step: np.interp(np.asarray(step), firsts, edges_s),
+            lambda at_s: _joined(np.asarray(at_s), edges_s, firsts),
+            lambda step: _joined(np.asarray(step), firsts, edges_s),
         ),
     )
     steps.set_xlabel("step", labelpad=3, fontsize=8)
     steps.tick_params(labelsize=8)
-    steps.xaxis.set_major_formatter(lambda step, _: f"{step:,.0f}")
+    last = int(firsts[-1])
+    steps.xaxis.set_major_formatter(lambda step, _: f"{step:,.0f}" if 0 <= step <= last else "")

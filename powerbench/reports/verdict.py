@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from powerbench.analysis.causes import Cause
 from powerbench.analysis.checked import Checked
+from powerbench.analysis.sentences import set_aside, steady
 from powerbench.analysis.slowdown import Slowdown, Spikes, sentence
 from powerbench.reports.lines import rows, wrapped
 from powerbench.units import counted, milliseconds
@@ -28,11 +29,11 @@ def figures(checked: Checked) -> Iterator[tuple[str, str]]:
         yield "Status", f"{record.status}: {record.reason}" if record.reason else record.status
     yield from steady_state(found)
     if found.warmup_steps:
-        yield "Set aside", f"the first {counted(found.warmup_steps, 'step')}, which were slower (warm-up)"
+        yield "Set aside", f"the {set_aside(found)} (warm-up)"
     if found.spikes is not None and found.spikes.count:
         yield "Spikes", spikes_in_words(found.spikes)
     if found.unusable:
-        yield "Left out", f"{found.unusable:,} latencies that are no measurements (not above zero)"
+        yield "Left out", f"{found.unusable:,} of {found.n:,} latencies, which are no measurements (not above zero)"
     coarsest = max(checked.latencies.steps, default=1)
     if checked.is_judged and coarsest > 1:
         yield "Blocks", f"the device was waited for at each {coarsest}th step, so latencies are means of so many"
@@ -40,9 +41,8 @@ def figures(checked: Checked) -> Iterator[tuple[str, str]]:
 
 def steady_state(found: Slowdown) -> Iterator[tuple[str, str]]:
     """The latency of the steady state with its interval, or that there is none, and what it was at both ends."""
-    if found.steady_s is not None and found.steady_ci99_s is not None:
-        low, high = (milliseconds(each * 1000) for each in found.steady_ci99_s)
-        yield "Steady state", f"{milliseconds(found.steady_s * 1000)} a step (99% CI {low} to {high})"
+    if (level := steady(found)) is not None:
+        yield "Steady state", level
     elif found.first_s is not None and found.last_s is not None:
         first, last = milliseconds(found.first_s * 1000), milliseconds(found.last_s * 1000)
         no = "steady state not certain" if found.verdict == "inconclusive" else "no steady state"

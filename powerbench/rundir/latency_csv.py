@@ -14,6 +14,8 @@ from powerbench.rundir import RECORD
 
 PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 DELIMITERS = ",;\t"
+# No step took thirty years; what is larger has another unit, or none.
+LARGEST_S = 1e9
 
 
 class ForeignLatencies(NamedTuple):
@@ -41,7 +43,7 @@ def read_latencies(path: Path) -> ForeignLatencies:
     at = _numeric_column(path, header, body)
     unit = re.search(r"_(s|ms|us|ns)$", header[at].strip()) if header else None
     name = unit[1] if unit else "s"
-    seconds = [_latency(path, line, row[at]) / PER_SECOND[name] for line, row in body]
+    seconds = [_latency(path, line, row[at], PER_SECOND[name]) for line, row in body]
     return ForeignLatencies(seconds, name, unit is not None)
 
 
@@ -100,13 +102,14 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _latency(path: Path, line: int, cell: str) -> float:
+def _latency(path: Path, line: int, cell: str, per_second: float) -> float:
+    """In seconds, of a number that counts so many a second."""
     value = _number(cell)
     if value is None:
         shown = repr(cell.strip()) if cell.strip() else "nothing"
         raise _no_csv(path, f"line {line} holds {shown} where the latencies are")
-    if not math.isfinite(value) or value < 0:
+    if not math.isfinite(value) or not 0 <= value <= LARGEST_S * per_second:
         raise PowerbenchError(
             f"{path} holds {cell.strip()} in line {line}, which is no latency: mend the line or take it out."
         )
-    return value
+    return value / per_second

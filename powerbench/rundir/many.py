@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import msgspec
 
@@ -16,7 +16,7 @@ from powerbench.rundir.load import Run, find_runs, load_run, read_record
 from powerbench.rundir.sweeps import SWEEP_FILE, Measurement, SweepRecord, find_sweeps, read_sweep
 
 # By these a measurement that was not begun is told to be of the machine of the others.
-HOST_FACTS = ("host", "processor", "memory_bytes", "system", "torch", "threads")
+HOST_FACTS = ("host", "processor", "memory_bytes", "system")
 NOT_BEGUN = "it has not been begun"
 
 
@@ -71,7 +71,7 @@ def find_readable(named: Sequence[Path]) -> Found:
     paths, folders = _all_in(named)
     sweeps = _sweeps(folders, found)
     superseded = {folder / name for folder, record in sweeps.items() for name in record.superseded}
-    records: dict[Path, list[RunRecord]] = {folder: [] for folder, record in sweeps.items() if record.without_run}
+    beside: dict[Path, dict[str, RunRecord]] = {folder: {} for folder, record in sweeps.items() if record.without_run}
     wanted = [path for path in paths if path not in superseded]
     for path in wanted:
         try:
@@ -82,10 +82,11 @@ def find_readable(named: Sequence[Path]) -> Found:
             found.unreadable.append(str(error))
             continue
         found.items.append(path)
-        if path.parent in records:
-            records[path.parent].append(record)
-    for folder, beside in records.items():
-        found.items.extend(_without_run(folder, it, beside) for it in sweeps[folder].without_run)
+        if path.parent in beside:
+            beside[path.parent][path.name] = record
+    for folder, records in beside.items():
+        made = [(it, records[it.run]) for it in sweeps[folder].measurements if it.run in records]
+        found.items.extend(_without_run(folder, it, made) for it in sweeps[folder].without_run)
     if not found.items:
         raise PowerbenchError(f"None of the {len(paths)} runs can be read; the first: {found.unreadable[0]}")
     return found
@@ -125,12 +126,11 @@ def _sweeps(folders: Sequence[Path], found: Found) -> Mapping[Path, SweepRecord]
     return sweeps
 
 
-def _without_run(folder: Path, measurement: Measurement, beside: Sequence[RunRecord]) -> Run:
+def _without_run(folder: Path, measurement: Measurement, made: Sequence[tuple[Measurement, RunRecord]]) -> Run:
     """A measurement that has no run, as a run without steps on the machine on which the sweep's others were made."""
     asked = measurement.cell
-    others = [it for it in beside if it.cell is not None and asked.device in ("auto", it.cell.device)]
-    like = others[0] if others else None
-    facts = like or (beside[0] if beside else None)
+    alike = [record for _, record in made if record.cell is not None and asked.device in ("auto", record.cell.device)]
+    like = alike[0] if alike else None
     device = like.cell.device if like is not None and like.cell is not None else asked.device
     record = RunRecord(
         id=folder.name,
@@ -138,8 +138,27 @@ def _without_run(folder: Path, measurement: Measurement, beside: Sequence[RunRec
         reason=measurement.reason if measurement.status else NOT_BEGUN,
         cell=msgspec.structs.replace(asked, device=device),
         clock=Clock(boot_id=None, start_monotonic_ns=0, start_unix_ns=0),
-        environment={} if facts is None else {name: facts.environment.get(name) for name in HOST_FACTS},
+        environment=_expected_facts(measurement, made, like),
         device=None if like is None else like.device,
         supervisor=Supervisor(0, 0.0),
     )
     return Run(folder, record, [StepTrace()])
+
+
+def _expected_facts(
+    measurement: Measurement, made: Sequence[tuple[Measurement, RunRecord]], like: RunRecord | None
+) -> dict[str, Any]:
+    """What its environment would have been: the machine's, the torch of its interpreter, and the threads asked for.
+
+    Threads that were left to torch are those of a run that left them to it too.
+    """
+    facts = like or (made[0][1] if made else None)
+    if facts is None:
+        return {}
+    same = [it for it in made if it[0].interpreter == measurement.interpreter]
+    torch = next((record.environment.get("torch") for _, record in same), None)
+    threads = next(
+        (record.environment.get("threads") for it, record in same if it.cell.threads == measurement.cell.threads),
+        measurement.cell.threads,
+    )
+    return {name: facts.environment.get(name) for name in HOST_FACTS} | {"torch": torch, "threads": threads}

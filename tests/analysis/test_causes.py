@@ -133,6 +133,13 @@ QUIET: Gauges = {
 }
 
 
+def test_what_hardly_changed_is_not_explained_by_trifles() -> None:
+    steps = steps_lasting(*[FAST_MS] * STEPS, *[FAST_MS + 0.1] * STEPS)
+    gauges = {**QUIET, "worker0.waited_s": counter(0.001, 0.003)}
+
+    assert causes(gauges, steps=steps, verdict=a_verdict("no steady state", from_step=None, to_step=None)) == []
+
+
 class TestThrottling:
     def test_of_a_gpu_shows_in_its_power_its_clock_and_its_heat(self) -> None:
         gauges = {
@@ -302,7 +309,10 @@ class TestGrowth:
     def test_that_is_as_large_as_what_was_swapped_goes_before_the_swapping(self) -> None:
         gauges = {**STORM, "worker0.rss_bytes": growing(1e9, 4e9)}
 
-        assert names(causes(gauges)) == ["memory growth", "memory pressure"]
+        first, second = causes(gauges)
+        assert names([first, second]) == ["memory growth", "memory pressure"]
+        assert first.evidence.startswith("The worker's resident memory grew from ")
+        assert f"{PACE}; 80.0 MB a second were written to swap, before 0 B; " in first.evidence
         small = {**STORM, "worker0.rss_bytes": growing(1e9, 1.4e9)}
         assert names(causes(small)) == ["memory pressure", "memory growth"]
 
@@ -434,8 +444,24 @@ class TestHostBound:
         assert names(found) == ["other load", "host-bound"]
         assert found[1].counter_evidence == "The record has a reason for it: other load."
 
+    def test_steps_leave_the_device_waiting_so_that_it_draws_less(self) -> None:
+        curves = {"gpu": drawing(46, 31)}
+
+        assert names(causes(QUIET, record=on_mps(), steps=self.submitting(150, 220), curves=curves)) == ["host-bound"]
+
     def test_steps_are_none_whose_device_became_slower(self) -> None:
         assert causes(QUIET, record=on_mps(), steps=self.submitting(20, 20)) == []
+
+    def test_steps_timed_by_events_may_have_been_those_all_the_time(self) -> None:
+        steps = slower()
+        steps.submit_ns[:] = [end - 2 * MS for end in steps.end_ns if end is not None]
+
+        (found,) = causes(QUIET, record=on_cuda(cell=a_cell(device="cuda", batch_size=1, sync_every=0)), steps=steps)
+
+        assert found.evidence == (
+            f"Python was hardly ahead of the device (0.00870 steps, before 0.0125), {PACE}, so the device waited for "
+            "it all the time; what became slower is Python or the processor, and not the device."
+        )
 
     def test_steps_timed_by_events_are_those_on_which_python_lost_its_lead(self) -> None:
         steps = slower()

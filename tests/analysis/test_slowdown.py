@@ -187,6 +187,10 @@ class TestSpikes:
             find_slowdown(latency_s)
         )
 
+    def test_that_are_one_or_two_have_no_frequency(self) -> None:
+        assert "more frequent" not in sentence(find_slowdown([*[0.1] * 19, 100.0]))
+        assert "more frequent" not in sentence(find_slowdown([*FLAT[:50], 100.0, *FLAT[51:-1], 100.0]))
+
     def test_one_of_a_thousand_times_the_rest_changes_nothing(self) -> None:
         for place in (0, 5, 50, 97, 99):
             latency_s = [*FLAT[:place], 100.0, *FLAT[place + 1 :]]

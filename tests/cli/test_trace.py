@@ -83,7 +83,7 @@ def test_a_steady_run_has_its_latency_with_the_interval_and_no_cause(capsys: Scr
 
     told = capsys.readouterr()
     assert "\nFlat: " in told.out
-    assert "  Steady state 100 ms a step (99% CI 100 ms to 100 ms)" in told.out
+    assert "  Steady state 100.20 ms a step (99% CI 100.15 ms to 100.25 ms)" in told.out
     assert "ause" not in told.out
     assert told.err == f"\nIts other figures: powerbench report {flat}\n"
 
@@ -112,6 +112,13 @@ def test_spikes_are_counted_and_not_hidden(capsys: Screen, tmp_path: Path) -> No
     assert "  Spikes       1 isolated slow step, 14." in text
 
 
+@pytest.mark.parametrize("form", [[], ["--format", "markdown"]], ids=["terminal", "markdown"])
+def test_what_must_be_known_to_read_it_is_told(capsys: Screen, tmp_path: Path, form: list[str]) -> None:
+    text = out(capsys, write_trace(tmp_path / "run", [100.0, 100.4] * 30), *form)
+
+    assert "60 steps are few for a slowdown trace: only large changes show." in " ".join(text.split())
+
+
 def test_too_few_steps_ask_for_more(capsys: Screen, tmp_path: Path) -> None:
     assert main(["trace", str(write_trace(tmp_path / "run", [100.0] * 10))]) == 0
 
@@ -119,6 +126,22 @@ def test_too_few_steps_ask_for_more(capsys: Screen, tmp_path: Path) -> None:
     assert "\nToo few steps for a verdict: 10 steps" in told.out
     assert told.err.startswith("\nFor a verdict, measure more steps: powerbench run --device cuda --model bert-tiny ")
     assert " --steps 300 " in told.err
+
+
+def test_a_run_that_ran_out_of_memory_is_not_to_be_repeated(capsys: Screen, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", a_record(status="oom", reason="memory ran out"))
+
+    assert main(["trace", str(run.path)]) == 0
+
+    told = capsys.readouterr()
+    assert "smaller changes.\n\n  Status       oom: memory ran out" in told.out
+    assert told.err == f"\nWhat ended it, and its other figures: powerbench report {run.path}\n"
+
+
+def test_one_step_that_is_set_aside_is_one(capsys: Screen, tmp_path: Path) -> None:
+    text = out(capsys, write_trace(tmp_path / "run", [700.0, *[100.0] * 60]))
+
+    assert "  Set aside    the first step, which was slower (warm-up)" in text
 
 
 def test_edges_at_both_ends_only_allow_no_verdict(capsys: Screen, tmp_path: Path) -> None:
@@ -172,6 +195,12 @@ class TestManyRuns:
         told = json.loads(out(capsys, slow.parent, "--json"))
 
         assert [(it["run"], it["slowdown"]["verdict"]) for it in told] == [(str(flat), "flat"), (str(slow), "slowdown")]
+
+    def test_a_run_that_is_named_twice_is_no_repeat_of_itself(self, capsys: Screen, slow: Path) -> None:
+        text = out(capsys, slow, slow.parent)
+
+        assert text.count("\nSlowdown: ") == 1
+        assert "repeats" not in text
 
     def test_a_link_is_followed(self, capsys: Screen, slow: Path) -> None:
         link = slow.parent / "latest"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -86,6 +87,8 @@ class Machine:
         return [Gauge(now_ns, name, value) for name, value in (levels | self._counted).items()]
 
 
+# The steps go by a plan, whatever else runs here; that the worker waits for a core meanwhile would be of this machine.
+OF_THIS_MACHINE = ("worker0.waited_s", "worker0.cpu_cores")
 COUNTERS = ("system.swap_in_bytes", "system.swap_out_bytes")
 QUIET = {
     **{"system.cpu_ratio": 0.1, "system.steal_ratio": 0.0, "cpu.clock_mhz": 3000.0},
@@ -122,7 +125,9 @@ def checked(run: Run) -> tuple[Slowdown, list[Cause]]:
     assert (run.record.status, run.record.reason) == ("complete", None)
     spans = run.steps[0].spans("step")
     slowdown = find_slowdown([(end - start) / S / count for start, end, count in spans])
-    return slowdown, find_causes(recorded_of(run), slowdown)
+    recorded = recorded_of(run)
+    gauges = {name: series for name, series in recorded.gauges.items() if name not in OF_THIS_MACHINE}
+    return slowdown, find_causes(replace(recorded, gauges=gauges), slowdown)
 
 
 def the_causes(run: Run) -> list[Cause]:

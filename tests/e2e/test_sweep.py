@@ -256,12 +256,12 @@ class TestADryRun:
 
 
 def test_on_a_terminal_the_line_has_what_is_left_of_the_whole(folder: Path) -> None:
-    """The first run tells how long the others will take."""
-    options = (*SLEEP, "--power", "none", "--steps", "1000000", "--max-seconds", "1.5", "--repeats", "1000")
+    """The first run tells how long the others will take: two minutes, and on a busy machine less than an hour."""
+    options = (*SLEEP, "--power", "none", "--steps", "1000000", "--max-seconds", "1.5", "--repeats", "100")
     with Terminal("run", *options, "--output", folder) as terminal:
-        terminal.read(until=lambda: re.search(rb"\[\d+ of 1000, \d+m \d\ds left\] measuring", terminal.written))
+        terminal.read(until=lambda: re.search(rb"\[\d+ of 100, \d+m \d\ds left\] measuring", terminal.written))
         terminal.type(CTRL_C)
         status = terminal.status()
 
     assert status == 130
-    assert re.search(rb"\[2 of 1000, \d+m \d\ds left\] cpu sleep training", terminal.written)
+    assert re.search(rb"\[2 of 100, \d+m \d\ds left\] cpu sleep training", terminal.written)

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from powerbench.records import StepTrace
+from powerbench.records import Clock, StepTrace
 from powerbench.reports.html import as_html
 from powerbench.reports.published import published_runs
 from powerbench.rundir.load import Run, load_run
+from powerbench.rundir.many import NOT_BEGUN
 from tests.reports import a_run, renamed
 from tests.reports.sweeps import a_metered_run, a_sweep
 from tests.rundir import GOLDEN, a_record, steps_lasting
@@ -239,9 +240,39 @@ def test_a_slowdown_is_said_at_the_top_and_beside_its_trace() -> None:
 
     page = page_of(Run(slow.path, slow.record, [trace]), a_run(32))
 
-    assert "1 run slowed down (1)." in page.text
+    assert "1 slowed down (run 1), 1 stayed steady." in page.text
     assert "slows down, +48%" in page.text
     assert "rising by 48% at step 100" in page.text
+
+
+def test_where_it_cannot_be_told_whether_steps_slowed_down_that_is_said_at_the_top() -> None:
+    wandering = a_run(32)
+    trace = steps_lasting(*[20 + 10 * (at // 4 % 2) for at in range(24)])
+
+    page = page_of(a_run(), Run(wandering.path, wandering.record, [trace]))
+
+    assert "none slowed down" not in page.text.lower()
+    assert "1 wandered too much to tell (run 2), 1 stayed steady." in page.text
+
+
+def test_what_was_never_begun_is_called_so_and_makes_no_names_longer() -> None:
+    """Its copy was not chosen yet; that is no difference from the others."""
+    other = {"threads": 4, "host": "alpha"}
+    begun = a_run(settings={"copy": "blocking", "sync_every": 1})
+    not_begun = a_run(
+        *(64, 128, None),
+        facts=other,
+        status="interrupted",
+        reason=NOT_BEGUN,
+        clock=Clock(boot_id=None, start_monotonic_ns=0, start_unix_ns=0),
+    )
+
+    page = page_of(begun, a_run(32, facts=other, settings={"copy": "blocking", "sync_every": 1}), not_begun)
+
+    assert "2 completed, 1 not begun (run 3)." in page.text
+    assert "interrupted" not in page.text
+    assert "64 \xd7 128 not measured not begun" in page.text
+    assert "sync every" not in page.text
 
 
 def test_machines_stand_side_by_side_with_the_published_ones() -> None:

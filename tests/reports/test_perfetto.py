@@ -168,7 +168,7 @@ def test_what_the_worker_holds_and_collects_is_shown(tmp_path: Path) -> None:
     events = events_of(a_run(tmp_path, steps_lasting(20), said, **started_before(0)))
 
     assert counters(events) == {"worker0.allocated_bytes": [(1.0, 5)], "worker0.reserved_bytes": [(1.0, 9)]}
-    (collection,) = [it for it in events if it["ph"] == "i"]
+    (collection,) = [it for it in events if it["ph"] == "i" and it["name"] == "garbage collection"]
     assert (collection["name"], collection["ts"]) == ("garbage collection", 2000.0)
     assert collection["args"] == {"lasted_ms": 3.0, "generation": 2}
 
@@ -178,7 +178,10 @@ def test_notes_are_instants_at_the_first_measured_step(tmp_path: Path) -> None:
 
     events = events_of(a_run(tmp_path, steps_lasting(20), notes=["It was warm."], windows=window, **started_before(S)))
 
-    assert [(it["name"], it["ts"]) for it in events if it["ph"] == "i"] == [("It was warm.", 1e6)]
+    assert [(it["name"], it["ts"]) for it in events if it["ph"] == "i"] == [
+        ("It was warm.", 1e6),
+        ("The time for 100 steps is extrapolated from 1.", 1e6),
+    ]
     assert [(name, length) for name, _, length, _ in spans(events, "stretches")] == [("measured", 20.0), ("idle", 5.0)]
 
 

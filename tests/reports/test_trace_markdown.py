@@ -38,6 +38,18 @@ def test_what_it_was_measured_on_is_a_table(report: str) -> None:
     ]
 
 
+def test_a_variable_of_two_thousand_letters_is_cut_short(tmp_path: Path) -> None:
+    facts = {"variables": {"NVIDIA_REQUIRE_CUDA": "brand=tesla,driver>=535 " * 100}}
+    write_trace(tmp_path / "run", [100.0] * 30, record={"environment": facts})
+
+    told = as_trace_markdown([check(load_run(tmp_path / "run"))])
+
+    (line,) = [line for line in told.splitlines() if line.startswith("| Variables |")]
+    assert line.startswith("| Variables | `NVIDIA_REQUIRE_CUDA=brand=tesla,driver>=535 brand=tesla")
+    assert line.endswith("...` |")
+    assert len(line) < 140
+
+
 def test_the_name_of_the_machine_is_its_owners(report: str) -> None:
     assert "secret" not in report
 

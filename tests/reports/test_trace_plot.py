@@ -43,6 +43,16 @@ def test_batches_of_new_lengths_are_marked(tmp_path: Path) -> None:
     assert "◆ batches of a length that none before had" in words(tmp_path / "shapes.svg")
 
 
+def test_the_axis_of_steps_has_no_step_that_there_is_not(tmp_path: Path) -> None:
+    write_trace(tmp_path / "run", [58.0] * 208)
+
+    plot_trace(check(load_run(tmp_path / "run")), tmp_path / "flat.svg")
+
+    shown = words(tmp_path / "flat.svg").split()
+    assert "200" in shown
+    assert "225" not in shown
+
+
 def test_a_picture_is_the_same_each_time(tmp_path: Path) -> None:
     checked = check_latencies("times.csv", [0.1] * 30)
 

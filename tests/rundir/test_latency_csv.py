@@ -93,6 +93,7 @@ def test_a_unit_at_the_end_of_another_name_counts_too(file: Path) -> None:
         ("1,2,3\n", "FILE has 3 numeric columns (column 1 and column 2, ...); leave only the one with the latencies."),
         ("latency_s\n1\nnan\n", "FILE holds nan in line 3, which is no latency: mend the line or take it out."),
         ("1\n-2\n", "FILE holds -2 in line 2, which is no latency: mend the line or take it out."),
+        ("1\n1e300\n", "FILE holds 1e300 in line 2, which is no latency: mend the line or take it out."),
         ("1\ninf\n", "FILE holds inf in line 2, which is no latency: mend the line or take it out."),
         ("1\ntwo\n", "FILE is not a CSV of latencies: line 2 holds 'two' where the latencies are; give one latency a "),
         ("a,b\n1,x\n,x\n", "FILE is not a CSV of latencies: line 3 holds nothing where the latencies are; give one "),

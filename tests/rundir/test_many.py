@@ -79,6 +79,30 @@ def test_what_a_sweep_has_no_run_of_is_a_run_without_steps_with_its_reason(tmp_p
     assert all(run.path == sweep and not run.steps[0] for run in missing)
 
 
+def test_what_was_not_begun_has_the_threads_and_the_torch_with_which_it_would_have_been_made(tmp_path: Path) -> None:
+    folder = a_folder(tmp_path / "sweep")
+    for run, threads, torch in (("one", 1, "2.13.0"), ("two", 2, "2.13.0"), ("other", 1, "2.12.0")):
+        record = a_record(environment={"host": "h", "threads": threads, "torch": torch})
+        write_run(folder / run, record, rows=rows_of(steps_lasting(20)))
+    a_sweep(
+        folder,
+        measurement(done("one"), threads=1),
+        measurement(done("two"), threads=2),
+        Measurement(cell=a_cell(threads=1), interpreter="other/python", attempts=[done("other")]),
+        measurement(threads=2, batch_size=64),
+        measurement(threads=4, batch_size=64),
+        Measurement(cell=a_cell(threads=1, batch_size=64), interpreter="other/python"),
+    )
+
+    facts = [run.record.environment for run in without_runs(find_readable([folder]))]
+
+    assert [(it["host"], it["threads"], it["torch"]) for it in facts] == [
+        ("h", 2, "2.13.0"),
+        ("h", 4, "2.13.0"),
+        ("h", 1, "2.12.0"),
+    ]
+
+
 def test_a_sweep_of_which_nothing_was_begun_is_shown_all_the_same(tmp_path: Path) -> None:
     (tmp_path / "sweep").mkdir()
     sweep = a_sweep(tmp_path / "sweep", measurement(), measurement(batch_size=64))

@@ -103,6 +103,20 @@ class TestFlop:
         assert flop_of({}, mode="inference", tokens=128) == 22_347_251_712
 
 
+class TestWork:
+    def test_follows_the_configuration_in_a_folder(self, tmp_path: Path) -> None:
+        cell = a_cell(save_model(tmp_path, "bert"))
+
+        assert Bert().work(cell) == 2 * flop_of(
+            json.loads((tmp_path / "config.json").read_text()), mode="training", tokens=8
+        )
+
+    def test_of_a_model_that_is_gone_since_is_guessed(self, tmp_path: Path) -> None:
+        guessed = 2 * flop_of({}, mode="training", tokens=8)
+
+        assert Bert().work(a_cell(tmp_path)) == Bert().work(a_cell(tmp_path / "gone")) == guessed
+
+
 class TestPositions:
     def test_are_the_configuration_s(self) -> None:
         assert positions_of({"max_position_embeddings": 512}) == 512

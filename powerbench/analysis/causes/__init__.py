@@ -18,6 +18,8 @@ from powerbench.analysis.slowdown import Slowdown
 __all__ = ["Cause", "Kind", "Recorded", "find_causes", "recorded_of", "unexplained"]
 
 SLOWER = ("slowdown", "no steady state")
+# Where it goes up and down, two stretches may differ by hardly anything, of which every trifle is the greater part.
+LEAST_LOST = 0.02
 
 
 def find_causes(recorded: Recorded, slowdown: Slowdown) -> list[Cause]:
@@ -31,7 +33,7 @@ def find_causes(recorded: Recorded, slowdown: Slowdown) -> list[Cause]:
         artefact = not_synchronized(recorded)
         return [] if artefact is None else [artefact]
     change = find_change(recorded.steps, slowdown) if slowdown.verdict in SLOWER else None
-    findings = [] if change is None or change.lost_speed <= 0 else list(_findings(recorded, change))
+    findings = [] if change is None or change.lost_speed < LEAST_LOST else list(_findings(recorded, change))
     if not any(finding.cause.cause == "garbage collection" for finding in findings):
         spikes = growing_spikes(recorded, slowdown)
         findings += [] if spikes is None else [spikes]
@@ -45,7 +47,7 @@ def _findings(recorded: Recorded, change: Change) -> Iterator[Finding]:
     growth = memory_growth(recorded, change, pressure=pressure)
     waits_for = _strongest_wait(pressure, load, pauses)
     bound = host_bound(recorded, change, waits_for=waits_for)
-    held_back = throttling(recorded, change, waits_for=waits_for)
+    held_back = throttling(recorded, change, waits_for=waits_for or _strongest_wait(bound))
     yield from (finding for finding in (load, pauses, pressure, growth, bound, held_back) if finding is not None)
 
 

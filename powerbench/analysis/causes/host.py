@@ -56,8 +56,13 @@ def _lead(recorded: Recorded, change: Change) -> str | None:
         median(end - submit for _, submit, end in part) / max(1, median(end - start for start, _, end in part))
         for part in (before, after)
     )
-    if ahead <= CLOSE_BEHIND or ahead_after > CLOSE_BEHIND:
+    if ahead_after > CLOSE_BEHIND:
         return None
+    if ahead <= CLOSE_BEHIND:
+        return (
+            f"Python was hardly ahead of the device ({significant(ahead_after)} steps, before {significant(ahead)}), "
+            f"{change}, so the device waited for it all the time"
+        )
     return (
         f"Python was {significant(ahead_after)} steps ahead of the device, before {significant(ahead)}, {change}, so "
         "the device had to wait for it"

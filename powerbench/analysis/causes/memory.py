@@ -123,9 +123,13 @@ def memory_growth(recorded: Recorded, change: Change, *, pressure: Finding | Non
     if finding is None or pressure is None:
         return finding
     cause = msgspec.structs.replace(finding.cause, counter_evidence=None)
-    if _brought_pressure(recorded, change):
-        return Finding(pressure.strength, cause, pressure.weight + 1)
-    return finding._replace(cause=cause)
+    if not _brought_pressure(recorded, change):
+        return finding._replace(cause=cause)
+    brought = sentence(
+        [cause.evidence.removesuffix("."), *(sign.text for sign in _signs_of_pressure(recorded, change))]
+    )
+    cause = msgspec.structs.replace(cause, evidence=brought or cause.evidence)
+    return Finding(pressure.strength, cause, pressure.weight + 1)
 
 
 def _what_grew(recorded: Recorded, change: Change) -> Finding | None:

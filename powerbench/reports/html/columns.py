@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from powerbench.reports.entries import Entry, machine_names
-from powerbench.reports.figures import IN_WORDS, hundred_steps, published_notes
+from powerbench.reports.figures import hundred_steps, published_notes, word_for
 from powerbench.reports.grid import Column, Group, Row, Section, sections_of
 from powerbench.reports.labels import described, labels_of, not_alike
 from powerbench.reports.published import published
@@ -76,4 +76,4 @@ def _rows(section: Section) -> list[tuple[str, list[str | None]]]:
 def _time(group: Group | None) -> str | None:
     if group is None:
         return None
-    return hundred_steps(group) or IN_WORDS[group.status]
+    return hundred_steps(group) or word_for(group)

@@ -15,6 +15,7 @@ from powerbench.reports.entries import Entry, Machine, entries_of, machine_names
 from powerbench.reports.html.charts import trace_chart
 from powerbench.reports.html.traces import LatencyTrace, PowerTrace, latency_trace, power_trace
 from powerbench.rundir.load import Run
+from powerbench.rundir.many import NOT_BEGUN
 
 TIMES = "\N{NO-BREAK SPACE}\N{MULTIPLICATION SIGN}\N{NO-BREAK SPACE}"
 TURNING = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
@@ -61,13 +62,15 @@ class Shown:
     @property
     def ending(self) -> str:
         """How it ended, in words."""
-        return ENDINGS[self.summary.status]
+        return "not begun" if self.summary.reason == NOT_BEGUN else ENDINGS[self.summary.status]
 
     @property
     def why(self) -> str | None:
         """How and why it did not complete; None where it did."""
         if self.summary.status == "complete":
             return None
+        if self.summary.reason == NOT_BEGUN:
+            return NOT_BEGUN
         return f"{self.ending}: {self.summary.reason}" if self.summary.reason else self.ending
 
 
@@ -168,10 +171,13 @@ def _words(runs: Sequence[tuple[Entry, RunRecord]]) -> list[str]:
 
 
 def _tells_runs_apart(part: _Part, runs: Sequence[tuple[Entry, RunRecord]]) -> bool:
-    """Whether it differs between runs of one mode on one machine: else it is said with the mode or the machine."""
+    """Whether it differs between runs of one mode on one machine: else it is said with the mode or the machine.
+
+    Of what was never begun the choices are still open, and so tell nothing.
+    """
     values: dict[tuple[Machine, str], set[str | None]] = {}
     for entry, record in runs:
-        if record.cell is not None and record.cell.model != "sleep":
+        if record.cell is not None and record.cell.model != "sleep" and entry.start_unix_ns:
             values.setdefault((entry.machine, record.cell.mode), set()).add(part(record, record.cell))
     return any(len(its) > 1 for its in values.values())
 

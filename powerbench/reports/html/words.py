@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from powerbench.analysis.slowdown import sentence
+from powerbench.analysis.slowdown import Verdict, sentence
 from powerbench.reports.html.facts import numbers_in_words
 from powerbench.reports.html.shown import ENDINGS, Content, Shown
 from powerbench.reports.html.tables import span_of
@@ -17,6 +17,16 @@ from powerbench.units import counted, duration, significant
 
 FEW_NAMES = 3
 NO_BREAK = "\N{NO-BREAK SPACE}"
+STEADY = "stayed steady"
+# In the order of what a reader must know first.
+FOUND: dict[Verdict, str] = {
+    "slowdown": "slowed down",
+    "speedup": "sped up",
+    "no steady state": "found no steady state",
+    "inconclusive": "wandered too much to tell",
+    "flat": STEADY,
+    "warmup": STEADY,
+}
 
 
 @dataclass(frozen=True)
@@ -93,14 +103,15 @@ def _range(values: Iterable[int]) -> str:
 def _ending(runs: Sequence[Shown]) -> str:
     ended: dict[str, list[int]] = {}
     for shown in runs:
-        ended.setdefault(shown.summary.status, []).append(shown.number)
-    if list(ended) == ["complete"]:
+        ended.setdefault(shown.ending, []).append(shown.number)
+    completed = ENDINGS["complete"]
+    if list(ended) == [completed]:
         return "It completed." if len(runs) == 1 else "All completed."
     if len(runs) == 1:
         return f"It did not complete: {runs[0].why}."
     told = [
-        f"{len(numbers)} {ENDINGS[status]}{'' if status == 'complete' else f' (run {numbers_in_words(numbers)})'}"
-        for status, numbers in sorted(ended.items(), key=lambda it: it[0] != "complete")
+        f"{len(numbers)} {ending}{'' if ending == completed else f' (run {numbers_in_words(numbers)})'}"
+        for ending, numbers in sorted(ended.items(), key=lambda it: it[0] != completed)
     ]
     return f"{', '.join(told)}."
 
@@ -110,14 +121,20 @@ def _steadiness(runs: Sequence[Shown]) -> str:
     judged = [(shown, shown.verdict) for shown in runs if shown.verdict and shown.verdict.verdict != "insufficient"]
     if len(runs) == 1:
         return sentence(judged[0][1]) if judged else ""
-    slower = [shown.number for shown, verdict in judged if verdict.verdict == "slowdown"]
     if not judged:
         return ""
-    if not slower:
-        return (
-            "None slowed down." if len(judged) == len(runs) else f"Of {len(judged)} with steps enough none slowed down."
-        )
-    return f"{counted(len(slower), 'run')} slowed down ({numbers_in_words(slower)})."
+    found: dict[str, list[int]] = {}
+    for shown, verdict in judged:
+        found.setdefault(FOUND[verdict.verdict], []).append(shown.number)
+    of = "" if len(judged) == len(runs) else f"Of {len(judged)} with steps enough "
+    if list(found) == [STEADY]:
+        return f"{of}none slowed down." if of else "None slowed down."
+    told = [
+        f"{len(found[words])} {words}{'' if words == STEADY else f' (run {numbers_in_words(found[words])})'}"
+        for words in dict.fromkeys(FOUND.values())
+        if words in found
+    ]
+    return f"{of}{', '.join(told)}."
 
 
 def _when(runs: Sequence[Shown]) -> str:
