@@ -50,6 +50,7 @@ class Bert:
         """The model on the device, its batches, and the step over them."""
         import torch
 
+        leave_no_thread()
         torch.manual_seed(cell.seed)
         text = None if cell.dataset == SYNTHETIC else load_text(cell, most=rows_needed(cell))
         config = load_config(cell, labels=LABELS if text is None else text.classes)
@@ -66,6 +67,13 @@ class Bert:
             revision=revision_of(cell),
         )
         return step, record
+
+
+def leave_no_thread() -> None:
+    """Keep progress bars of what is loaded from starting the thread that then wakes every ten seconds (tqdm)."""
+    from tqdm import tqdm
+
+    tqdm.monitor_interval = 0
 
 
 def make_step(cell: Cell, model: PreTrainedModel, inputs: Inputs, device: Device, laps: Laps | None) -> Step:

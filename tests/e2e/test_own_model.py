@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections import defaultdict
 from importlib.util import find_spec
 from itertools import pairwise
@@ -68,6 +70,28 @@ def test_own_text_padded_to_the_longest_is_counted_in_tokens_and_read_apart(mode
     assert 0 < summary["phases"]["data"]["ms"] < summary["latency_ms"]["mean"]
     assert run.record.notes == []
     assert {path.name for path in tmp_path.iterdir()} == {"rows.jsonl", "runs"}, "reading a file leaves nothing behind"
+
+
+LEFT_BY_BUILDING = """
+import sys, threading
+from powerbench.devices import DEVICES
+from powerbench.records import Cell
+from powerbench.workloads.bert import Bert
+small = {"batch_size": 4, "sequence_length": 16, "steps": 2}
+cell = Cell(model=sys.argv[1], dataset=sys.argv[2], weights="pretrained", copy="blocking", **small)
+Bert().build(cell, DEVICES["cpu"])
+print([thread.name for thread in threading.enumerate()])
+"""
+
+
+def test_loading_leaves_no_thread_that_could_wake_in_a_step(model: Path, tmp_path: Path) -> None:
+    rows = write_csv(tmp_path / "rows.csv", ROWS)
+
+    done = subprocess.run(
+        [sys.executable, "-c", LEFT_BY_BUILDING, model, rows], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout == "['MainThread']\n"
 
 
 def test_phases_add_up_to_the_step(model: Path, tmp_path: Path) -> None:
