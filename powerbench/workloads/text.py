@@ -89,7 +89,8 @@ def load_text(cell: Cell, *, most: int) -> Text:
     if not len(table):
         raise PowerbenchError(f"{cell.dataset} holds no rows: name data with text in them with --dataset.")
     text_column = find_text_column(cell, table)
-    label_column = find_label_column(cell, table, text_column)
+    # Without training nothing is compared with a label, so that data without any will do.
+    label_column = find_label_column(cell, table, text_column) if cell.mode == "training" else None
     order = list(range(len(table)))
     random.Random(cell.seed).shuffle(order)
     rows, texts, given, passed_over = _usable(table, order, text_column, label_column, most=most)
@@ -102,8 +103,9 @@ def load_text(cell: Cell, *, most: int) -> Text:
     notes = []
     if passed_over:
         notes.append(f"{counted(passed_over, 'row')} of {cell.dataset} without a text or a label were left out.")
-    if label_column is None:
+    if label_column is None and cell.mode == "training":
         notes.append(f"{cell.dataset} has no labels; random ones took their place, which costs the same.")
+    if label_column is None:
         labels, classes = [random.Random(f"{cell.seed} {row}").randrange(2) for row in rows], 2
     else:
         labels, classes = class_numbers(given, table, label_column, cell.dataset)

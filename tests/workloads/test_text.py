@@ -107,6 +107,12 @@ class TestLabels:
         with pytest.raises(PowerbenchError, match="holds 10,001 different words, too many for labels: choose another"):
             load(path)
 
+    def test_are_not_asked_for_where_nothing_is_trained(self, tmp_path: Path) -> None:
+        """The hub keeps the labels of many test sets back."""
+        text = load(write_csv(tmp_path / "rows.csv", texts_as(-1, -1)), mode="inference")
+
+        assert (len(text.texts), text.notes) == (2, [])
+
     def test_are_in_the_column_that_is_named(self, tmp_path: Path) -> None:
         path = write_csv(tmp_path / "rows.csv", [{"text": "a", "label": 0, "stars": 4}])
 
