@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from powerbench.analysis.slowdown import Slowdown, find_slowdown
 from powerbench.analysis.summary import Summary
 from powerbench.records import Cell, RunRecord
+from powerbench.reports.cells import data_of, optimizer_of
 from powerbench.reports.entries import Entry, Machine, entries_of, machine_names
 from powerbench.reports.html.charts import trace_chart
 from powerbench.reports.html.traces import LatencyTrace, PowerTrace, latency_trace, power_trace
@@ -154,6 +155,10 @@ _TELLING: tuple[_Part, ...] = (
     lambda record, cell: "compiled" if cell.compile else None,
     lambda record, cell: f"accumulation {cell.accumulation}",
     lambda record, cell: None if cell.dropout else "dropout off",
+    lambda record, cell: optimizer_of(cell) if cell.mode == "training" else None,
+    lambda record, cell: f"{cell.weights} weights",
+    lambda record, cell: data_of(cell),
+    lambda record, cell: "stopped after each phase" if cell.phases else None,
     lambda record, cell: f"{cell.copy} copy" if cell.copy else None,
     lambda record, cell: f"sync every {cell.sync_every}" if cell.sync_every is not None else None,
 )
