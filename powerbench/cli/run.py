@@ -69,7 +69,9 @@ def run(
 
     Example: powerbench run --mode inference --batch-size 16 --batch-size 64 --trace
     """
-    plan = asked_for(profile, set_ or [], context.params)
+    # Typer that stands on click (before 0.26) keeps what is given several times in tuples.
+    typed = {name: list(value) if isinstance(value, tuple) else value for name, value in context.params.items()}
+    plan = asked_for(profile, set_ or [], typed)
     again = statuses(retry)
     resume = resume or bool(again)
     other = None
