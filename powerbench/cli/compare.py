@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from powerbench.analysis.comparison import Comparison, Outcome
 
-EXIT_STATUS: dict[Outcome, int] = {"passed": 0, "regressed": 4, "inconclusive": 5, "could not measure": 5}
+# Noise is answered with more repeats, a measurement that is missing with whatever it is that keeps it from being made.
+EXIT_STATUS: dict[Outcome, int] = {"passed": 0, "regressed": 4, "inconclusive": 5, "could not measure": 1}
 NOTHING_COMPARED = 1
 
 Side = typer.Argument(metavar="A", help="What to compare with: a run, a sweep, or a folder of repeats.")
@@ -28,7 +29,8 @@ FailAbove = Annotated[
     typer.Option(
         "--fail-above",
         metavar="PERCENT",
-        help="Exit 4 where B costs so much more, 5 where that cannot be told. The verdicts' threshold too (5%).",
+        help="Exit 4 where B costs so much more, 5 where noise hides that, 1 where it was not measured. "
+        "The verdicts' threshold too (5%).",
     ),
 ]
 

@@ -64,12 +64,29 @@ def test_a_gate_has_an_exit_status_for_each_outcome(
 def test_a_gate_that_measured_nothing_does_not_pass(capsys: Screen, before: Path, tmp_path: Path) -> None:
     after = repeats(tmp_path / "after", 20.0, status="oom", reason="out of memory")
 
-    assert main(["compare", str(before), str(after), "--fail-above", "5%"]) == 5
+    assert main(["compare", str(before), str(after), "--fail-above", "5%"]) == 1
 
     told = capsys.readouterr()
     assert "No cell was completed on both sides." in told.out
     assert "Could not measure: not everything that A has could be compared." in told.err
     assert "oom: out of memory (B)" in told.err
+
+
+def test_noise_and_what_was_not_measured_end_differently(before: Path, tmp_path: Path) -> None:
+    noisy = repeats(tmp_path / "noisy", 20.0, 22.0, 21.0)
+    partly = repeats(tmp_path / "partly", 20.0, 20.0, 20.0)
+    write_run(before / "more", a_record(cell=a_cell(batch_size=64)), rows=rows_of(steps_lasting(*[20.0] * 100)))
+
+    one_cell = repeats(tmp_path / "before-of-one-cell", 20.0, 20.1, 19.9)
+    assert main(["compare", str(one_cell), str(noisy), "--fail-above", "5%"]) == 5
+    assert main(["compare", str(before), str(partly), "--fail-above", "5%"]) == 1
+
+
+def test_help_has_an_exit_status_for_each_outcome(capsys: Screen) -> None:
+    assert main(["compare", "--help"]) == 0
+
+    told = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "Exit 4 where B costs so much more, 5 where noise hides that, 1 where it was not measured." in told
 
 
 def test_without_a_gate_nothing_to_compare_is_no_success(before: Path, tmp_path: Path) -> None:
