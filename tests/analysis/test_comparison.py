@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from powerbench.analysis.gate import judge
 from powerbench.errors import PowerbenchError
 from powerbench.records import Clock, EnergyCurve, StepTrace
 from powerbench.rundir.load import Run
+from powerbench.rundir.many import Runs
 from tests.rundir import MS, START, a_cell, a_rail, a_record, steps_lasting
 
 KEYS = ["a", "b", "threshold", "cells", "geometric_mean", "differs", "not_compared", "notes", "gate"]
@@ -100,6 +102,27 @@ class TestAComparison:
     def test_of_a_recording_of_power_is_refused(self) -> None:
         with pytest.raises(PowerbenchError, match="after is a recording of power alone and has no steps"):
             compared(repeats("a", 20), [run("power", cell=None)])
+
+
+def test_runs_are_read_when_they_are_come_to_and_let_go_of() -> None:
+    """Twice each at most, and never more than two of them in memory, the last and the next."""
+    alive: list[weakref.ref[Run]] = []
+    most = 0
+
+    def load(path: Path) -> Run:
+        nonlocal most
+        loaded = run(str(path), *[20] * 30)
+        alive.append(weakref.ref(loaded))
+        most = max(most, sum(one() is not None for one in alive))
+        return loaded
+
+    sides = [Runs([Path(f"{name}{at}") for at in range(10)], load=load) for name in "ab"]
+
+    comparison = compare_runs(*sides, names=("before", "after"), threshold=0.05)
+
+    assert comparison.cells[0].processes == (10, 10)
+    assert len(alive) <= 2 * 20
+    assert most <= 2
 
 
 class TestNotes:

@@ -151,3 +151,24 @@ def test_a_threshold_is_a_percentage(capsys: Screen, before: Path, wrong: str) -
     assert main(["compare", str(before), str(before), f"--fail-above={wrong}"]) == 2
 
     assert "--fail-above must be a percentage above 0, such as 5%" in capsys.readouterr().err
+
+
+def test_a_damaged_run_is_named_and_left_out(capsys: Screen, before: Path, tmp_path: Path) -> None:
+    after = repeats(tmp_path / "after", 30.0, 30.1, 29.9)
+    (after / "run1/run.json").write_text("{")
+
+    assert main(["compare", str(before), str(after), "--json"]) == 0
+
+    told = capsys.readouterr()
+    assert told.err.startswith(f"powerbench: Left out: {after / 'run1/run.json'} is no run record")
+    assert json.loads(told.out)["cells"][0]["processes"] == [3, 2]
+
+
+def test_a_folder_of_damaged_runs_is_refused(capsys: Screen, before: Path, tmp_path: Path) -> None:
+    after = repeats(tmp_path / "after", 20.0, 20.0)
+    for at in (0, 1):
+        (after / f"run{at}/run.json").write_text("{")
+
+    assert main(["compare", str(before), str(after), "--fail-above", "5%"]) == 1
+
+    assert "None of the 2 runs can be read; the first: " in capsys.readouterr().err
