@@ -20,7 +20,7 @@ from powerbench.analysis.compare import (
 from powerbench.analysis.process import Process, process_of
 from powerbench.analysis.slowdown import FEWEST
 from powerbench.errors import PowerbenchError
-from powerbench.records import RunRecord, Status
+from powerbench.records import IN_WORDS, RunRecord, Status
 from powerbench.rundir.load import Run
 from powerbench.units import counted
 
@@ -208,7 +208,8 @@ def _incomplete(
     key: Sequence[tuple[str, Any]], side: Literal["A", "B", "both"], runs: Sequence[_Kept], *, is_gap: bool
 ) -> NotCompared:
     record = runs[0].record
-    reason = f"{record.status}: {record.reason.rstrip('.')}" if record.reason else record.status
+    words = IN_WORDS[record.status]
+    reason = f"{words}: {record.reason.rstrip('.')}" if record.reason else words
     paths = [str(run.path) for run in runs]
     return NotCompared(cell=dict(key), title=_title(runs), side=side, runs=paths, reason=reason, is_gap=is_gap)
 
@@ -245,9 +246,8 @@ def _notes(cell: _Cell) -> Iterator[str]:
         unsteady = [one.unsteady for one in processes if one.unsteady is not None]
         if unsteady:
             yield (
-                f"{counted(len(unsteady), 'run')} of {name} found no steady state "
-                f"({', '.join(dict.fromkeys(unsteady))}), so the ratio depends on how long one measures; "
-                "`powerbench trace` says more."
+                f"{counted(len(unsteady), 'run')} of {name} found no steady state{_instead(unsteady)}, so the ratio "
+                "depends on how long one measures; `powerbench trace` says more."
             )
     if cell.compared.j_per_step is not None and not is_one_device(*cell.records) and _any_estimated(cell):
         yield (
@@ -260,6 +260,13 @@ def _notes(cell: _Cell) -> Iterator[str]:
             f"All of {before} was measured first: what drifted in between is in the ratio. Cells of one sweep, and the "
             "two interpreters of `powerbench run --against`, are measured in turns."
         )
+
+
+def _instead(verdicts: Sequence[str]) -> str:
+    """` (slowdown)`, and ` (1 slowdown)` where that is not true of all; nothing where there is no more to say."""
+    counts = {name: verdicts.count(name) for name in dict.fromkeys(verdicts) if name != "no steady state"}
+    told = [name if number == len(verdicts) else f"{number} {name}" for name, number in counts.items()]
+    return f" ({', '.join(told)})" if told else ""
 
 
 def _has(number: int) -> str:

@@ -39,7 +39,7 @@ def test_a_comparison_is_on_stdout_and_ends_well_whatever_it_finds(
 
     told = capsys.readouterr()
     assert told.err == ""
-    assert "Latency, ms  20.0  30.0  1.500" in told.out
+    assert "Median, ms  20.0  30.0  1.500" in told.out
 
 
 @pytest.mark.parametrize(
@@ -62,14 +62,14 @@ def test_a_gate_has_an_exit_status_for_each_outcome(
 
 
 def test_a_gate_that_measured_nothing_does_not_pass(capsys: Screen, before: Path, tmp_path: Path) -> None:
-    after = repeats(tmp_path / "after", 20.0, status="oom", reason="out of memory")
+    after = repeats(tmp_path / "after", 20.0, status="oom", reason="it is full")
 
     assert main(["compare", str(before), str(after), "--fail-above", "5%"]) == 1
 
     told = capsys.readouterr()
     assert "No cell was completed on both sides." in told.out
     assert "Could not measure: not everything that A has could be compared." in told.err
-    assert "oom: out of memory (B)" in told.err
+    assert "out of memory: it is full (B)" in told.err
 
 
 def test_noise_and_what_was_not_measured_end_differently(before: Path, tmp_path: Path) -> None:
