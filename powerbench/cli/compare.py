@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # Noise is answered with more repeats, a measurement that is missing with whatever it is that keeps it from being made.
 EXIT_STATUS: dict[Outcome, int] = {"passed": 0, "regressed": 4, "inconclusive": 5, "could not measure": 1}
 NOTHING_COMPARED = 1
+# No program is steady enough for a gate of a tenth of a percent: less is a share (0.05) that should be 5%.
+LEAST_WITHOUT_SIGN = 0.001
 
 Side = typer.Argument(metavar="A", help="What to compare with: a run, a sweep, or a folder of repeats.")
 OtherSide = typer.Argument(
@@ -128,7 +130,7 @@ def end(comparison: Comparison) -> int:
 
 
 def share(percent: str | None) -> float | None:
-    """`5%` or `5` as 0.05. Raises UsageError."""
+    """`5%` or `5` as 0.05. Raises UsageError, also for `0.05`, by which most people mean 5%."""
     if percent is None:
         return None
     try:
@@ -137,4 +139,9 @@ def share(percent: str | None) -> float | None:
         value = -1.0
     if not 0 < value <= 10:
         raise UsageError(f"--fail-above must be a percentage above 0, such as 5%, not {percent!r}.")
+    if value < LEAST_WITHOUT_SIGN and "%" not in percent:
+        raise UsageError(
+            f"--fail-above {percent} is open to two readings: write {value * 10_000:g}% if it is a share, or "
+            f"{value * 100:g}% if it is so few percent."
+        )
     return value

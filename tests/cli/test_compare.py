@@ -72,6 +72,19 @@ def test_a_gate_that_measured_nothing_does_not_pass(capsys: Screen, before: Path
     assert "out of memory: it is full (B)" in told.err
 
 
+def test_a_share_in_the_place_of_a_percentage_is_refused(capsys: Screen, before: Path, tmp_path: Path) -> None:
+    after = repeats(tmp_path / "after", 20.0, 20.0)
+
+    assert main(["compare", str(before), str(after), "--fail-above", "0.05"]) == 2
+
+    assert capsys.readouterr().err == (
+        "powerbench: --fail-above 0.05 is open to two readings: write 5% if it is a share, or 0.05% if it is so few "
+        "percent.\n"
+    )
+    assert main(["compare", str(before), str(after), "--fail-above", "0.05%"]) in (0, 5)
+    assert main(["compare", str(before), str(after), "--fail-above", "0.5"]) in (0, 5)
+
+
 def test_noise_and_what_was_not_measured_end_differently(before: Path, tmp_path: Path) -> None:
     noisy = repeats(tmp_path / "noisy", 20.0, 22.0, 21.0)
     partly = repeats(tmp_path / "partly", 20.0, 20.0, 20.0)
