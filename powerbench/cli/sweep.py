@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -84,6 +85,7 @@ def sweep(
             on_cell=lambda standing: announce(standing, names),
         )
         tell_beginning(sweepdir, record, work.todo, names)
+        tell_interpreters(other)
         try:
             work.run()
         except PowerbenchError as error:
@@ -148,6 +150,13 @@ def tell_beginning(sweepdir: SweepDir, record: SweepRecord, todo: Sequence[int],
         if one.status is not None:
             reason = (one.reason or "no reason was recorded").rstrip(".")
             say(f"Again {at + 1}: {names.of(one.cell, one.repeat, one.interpreter)} ({one.status}: {reason})")
+
+
+def tell_interpreters(other: Interpreter | None) -> None:
+    """Which Python is A and which B, as each measurement is called from here on."""
+    if other is not None:
+        say(f"A is {sys.executable}")
+        say(f"B is {other.path}")
 
 
 def announce(standing: Standing, names: Names) -> None:
@@ -230,4 +239,5 @@ def list_cells(
     if json:
         print_result(msgspec.json.format(msgspec.json.encode(rows)).decode())
     else:
+        tell_interpreters(other)
         print_result(as_table(rows, Names(measurements), cooldown_seconds=plan.cooldown_seconds))
