@@ -30,7 +30,10 @@ COMPARED_REPEATS = 3
 
 
 def asked_for(profile: str | None, sets: Sequence[str], given: Mapping[str, Any]) -> Plan:
-    """What the command line asks for, checked; `given` holds its options by name. Raises PowerbenchError."""
+    """What the command line asks for, checked; `given` holds its options by name. Raises PowerbenchError.
+
+    A line of `exclude` that leaves nothing out, which a slip in a value makes of it, is named on stderr.
+    """
     from powerbench.profile import assignment, find_profile, load_profile, make_plan
     from powerbench.settings import TYPES
 
@@ -39,7 +42,11 @@ def asked_for(profile: str | None, sets: Sequence[str], given: Mapping[str, Any]
         raise UsageError("A key is given twice with --set; leave one out.")
     options = {key: value for key, value in given.items() if key in TYPES and value not in (None, [], ())}
     loaded = load_profile(find_profile(profile)) if profile is not None else None
-    return make_plan(profile=loaded, sets=assigned, options=options)
+    plan = make_plan(profile=loaded, sets=assigned, options=options)
+    for entry in plan.idle_excludes:
+        line = ", ".join(f"{key}: {value}" for key, value in entry.items())
+        say(f"powerbench: The profile excludes {{{line}}} in vain: no cell has all of that.")
+    return plan
 
 
 def statuses(retry: str | None) -> list[Status]:

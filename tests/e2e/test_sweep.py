@@ -248,6 +248,17 @@ class TestADryRun:
         assert resumed.stdout.count("  done: complete\n") == 2
         assert resumed.stdout.endswith("\nNothing is left to be measured.\n")
 
+    def test_names_what_is_excluded_in_vain(self, folder: Path) -> None:
+        exclude = "exclude: [{seed: [3, 4], threads: 1}, {seed: 2}]"
+        (folder / "slip.yaml").write_text(f"model: sleep\nseed: [1, 2]\n{exclude}")
+
+        done = powerbench("run", folder / "slip.yaml", "--dry-run", "--power", "none", "--output", folder)
+
+        assert done.stdout.count("cpu sleep training") == 1
+        assert done.stderr == (
+            "powerbench: The profile excludes {seed: [3, 4], threads: 1} in vain: no cell has all of that.\n"
+        )
+
     def test_as_json_is_a_list(self, folder: Path) -> None:
         done = powerbench("run", "quick", "--device", "cpu", "--dry-run", "--json", "--output", folder)
 
