@@ -20,6 +20,17 @@ Mode = Literal["training", "inference"]
 Stage = Literal["warmup", "step", "tail"]
 Status = Literal["running", "complete", "interrupted", "oom", "swapping", "timeout", "unavailable", "failed"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
+IN_WORDS: dict[Status, str] = {
+    "complete": "complete",
+    "oom": "out of memory",
+    "swapping": "swapping",
+    "timeout": "out of time",
+    "unavailable": "no such device",
+    "failed": "failed",
+    "interrupted": "interrupted",
+    "running": "still running",
+}
+"""How a run stands, to a reader."""
 
 # A setting's description completes the sentence "... must be ...".
 # The upper ends are far beyond sense: they turn a slip of the keyboard, or .inf, into a sentence.
