@@ -53,11 +53,13 @@ class Profile:
 class Plan:
     """What a command asks for: cells, each to be measured `repeats` times, with a rest of so long in between.
 
-    `is_sweep`: a list or a number of repeats was asked for, even where one measurement comes of it.
+    `is_sweep`: a list or a number of repeats was asked for, even where one measurement comes of it. `idle_excludes`:
+    what the profile excludes without leaving a cell out.
     """
 
     name: str
     cells: list[Cell]
+    idle_excludes: Sequence[Settings] = ()
     repeats: int = 1
     cooldown_seconds: float = 0.0
     is_sweep: bool = False
@@ -161,9 +163,15 @@ def make_plan(
     except PowerbenchError as error:
         raise UsageError(str(error)) from error
     of_sweep = {key: settings.pop(key) for key in OF_A_SWEEP if key in settings}
-    cells = _combined(settings, profile.exclude if profile else (), times=of_sweep.get("repeats", 1))
+    exclude = profile.exclude if profile else ()
+    cells = _combined(settings, times=of_sweep.get("repeats", 1))
+    kept = [cell for cell in cells if not any(_is_of(cell, entry) for entry in exclude)]
+    if not kept:
+        raise UsageError("The profile excludes every cell that is asked for: change its `exclude`, or the options.")
+    idle = tuple(entry for entry in exclude if not any(_is_of(cell, entry) for cell in cells))
     is_sweep = "repeats" in of_sweep or any(isinstance(value, list) for value in settings.values())
-    return Plan(profile.path.stem if profile else "cells", cells, is_sweep=is_sweep, **of_sweep)
+    name = profile.path.stem if profile else "cells"
+    return Plan(name, kept, idle_excludes=idle, is_sweep=is_sweep, **of_sweep)
 
 
 def _of_option(key: str, value: object) -> Any:
@@ -174,16 +182,12 @@ def _of_option(key: str, value: object) -> Any:
     return each_checked(key, typed(value, TYPES[key]), "", shown=option_name(key))
 
 
-def _combined(settings: Settings, exclude: Sequence[Settings], *, times: int) -> list[Cell]:
+def _combined(settings: Settings, *, times: int) -> list[Cell]:
     axes = {key: value if isinstance(value, list) else [value] for key, value in settings.items()}
     count = math.prod(map(len, axes.values())) * times
     if count > MOST_MEASUREMENTS:
         raise UsageError(f"That makes {count:,} measurements; give fewer values, {MOST_MEASUREMENTS:,} at most in all.")
-    cells = [_cell(dict(zip(axes, values, strict=True))) for values in product(*axes.values())]
-    kept = [cell for cell in cells if not any(_is_of(cell, entry) for entry in exclude)]
-    if not kept:
-        raise UsageError("The profile excludes every cell that is asked for: change its `exclude`, or the options.")
-    return kept
+    return [_cell(dict(zip(axes, values, strict=True))) for values in product(*axes.values())]
 
 
 def _cell(settings: Settings) -> Cell:

@@ -13,10 +13,24 @@ from powerbench.errors import PowerbenchError
 #   1  the first
 SCHEMA = 1
 
+SYNTHETIC = "synthetic"
+"""The data set that is none: random tokens."""
+
 Mode = Literal["training", "inference"]
 Stage = Literal["warmup", "step", "tail"]
 Status = Literal["running", "complete", "interrupted", "oom", "swapping", "timeout", "unavailable", "failed"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
+IN_WORDS: dict[Status, str] = {
+    "complete": "complete",
+    "oom": "out of memory",
+    "swapping": "swapping",
+    "timeout": "out of time",
+    "unavailable": "no such device",
+    "failed": "failed",
+    "interrupted": "interrupted",
+    "running": "still running",
+}
+"""How a run stands, to a reader."""
 
 # A setting's description completes the sentence "... must be ...".
 # The upper ends are far beyond sense: they turn a slip of the keyboard, or .inf, into a sentence.
@@ -61,20 +75,37 @@ class Cell(Struct, frozen=True, kw_only=True):
     copy: Literal["async", "blocking", "resident"] | None = None
     sync_every: CountOrZero | None = None
     trace: bool = False
+    phases: bool = False
     power: Name = "auto"
     power_from: Name | None = None
     idle_seconds: Seconds | None = None
     require_power: bool = False
     dropout: bool = True
-    optimizer: Literal["adam"] = "adam"
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    fused: bool | None = None
     learning_rate: Positive = 1e-4
-    weights: Literal["random"] = "random"
-    batches: Count = 8
+    weights: Literal["random", "pretrained"] = "random"
+    dataset: Name = SYNTHETIC
+    text_column: Name | None = None
+    label_column: Name | None = None
+    split: Name = "train"
+    pad: Literal["max_length", "longest"] = "max_length"
+    include_data: bool = False
+    batches: Count | None = None
     seed: CountOrZero = 0
     accumulation: Count = 1
     compile: bool = False
     limits: Limits = Limits()
     sleep_ms: Positive = 10.0
+
+
+def phases_of(cell: Cell) -> list[str]:
+    """The stretches of a step that are stamped, in their order; none in an ordinary run."""
+    a_round = ["data"] if cell.include_data else []
+    if cell.phases:
+        a_round += ["copy", "forward"] if cell.mode == "inference" else ["copy", "forward", "backward"]
+    last = ["optimizer"] if cell.phases and cell.mode == "training" else []
+    return a_round * cell.accumulation + last
 
 
 class Supervisor(Struct, frozen=True):
@@ -115,13 +146,26 @@ class DeviceRecord(Struct, frozen=True, kw_only=True):
 class WorkloadRecord(Struct, frozen=True, kw_only=True):
     """What a step was: samples, parameters, floating-point operations; None where unknown or without meaning.
 
-    `compile_s` is what torch.compile took before the warm-up, its first step included; None without it.
+    `compile_s` is what torch.compile took before the warm-up, its first step included; None without it. `architecture`
+    is the model's class in transformers, `revision` the commit of a model that came from the hub.
+
+    A pool of `batches` distinct ones comes round in turn. `tokens_per_step` is without padding, and like
+    `flop_per_step` a mean over the pool. Where batches are of different lengths, `batch_lengths` (with padding),
+    `batch_tokens` (without) and `batch_flop` are those of each.
     """
 
     samples_per_step: int | None
     parameters: int | None = None
     flop_per_step: float | None = None
     compile_s: float | None = None
+    architecture: str | None = None
+    revision: str | None = None
+    batches: int | None = None
+    tokens_per_step: float | None = None
+    batch_lengths: list[int] | None = None
+    batch_tokens: list[int] | None = None
+    batch_flop: list[float] | None = None
+    notes: list[str] = []
 
 
 class RailRecord(Struct, frozen=True, kw_only=True):
@@ -155,6 +199,15 @@ class Reading(NamedTuple):
     time_ns: int
     rail: str
     energy_j: float
+
+
+class PhaseSpan(NamedTuple):
+    """A phase of a step, from moment to moment of the monotonic clock; one of several where batches are accumulated."""
+
+    step: int
+    phase: str
+    start_ns: int
+    end_ns: int
 
 
 class Gauge(NamedTuple):

@@ -24,7 +24,7 @@ from powerbench.limits import LimitsGuard
 from powerbench.metering import METERS, Metering, ReadsGauges, Telemetry, choose_for, sources_for
 from powerbench.pace import Pace, Progress
 from powerbench.power import Source
-from powerbench.records import Cell, Clock, RunRecord, Supervisor, Window
+from powerbench.records import Cell, Clock, RunRecord, Supervisor, Window, phases_of
 from powerbench.rundir import RunDir, create_run_dir
 from powerbench.rundir.journal import Journal
 from powerbench.rundir.load import Run, complete_record, load_run, read_record, with_sampled_peak
@@ -136,7 +136,8 @@ class Session:
 
     def __enter__(self) -> Session:
         with ExitStack() as stack:
-            self.journal = Journal(self._rundir, rank=0, warmup=self._record.the_cell.warmup)
+            cell = self._record.the_cell
+            self.journal = Journal(self._rundir, rank=0, warmup=cell.warmup, phases=phases_of(cell))
             self._telemetry = Telemetry(self._rundir, self._machine)
             stack.callback(self._telemetry.close)
             self._metering = Metering(self._rundir, self._telemetry, self._sources)

@@ -21,13 +21,15 @@ from powerbench.devices import DEVICES, Device, Timer
 from powerbench.endings import in_one_line, is_out_of_memory
 from powerbench.environment import describe_software
 from powerbench.errors import PowerbenchError, Unavailable
-from powerbench.records import Cell, RunRecord
+from powerbench.records import Cell, RunRecord, phases_of
 from powerbench.rundir import RunDir
 from powerbench.rundir.lines import EventWriter
 from powerbench.rundir.load import read_record
 from powerbench.rundir.marks import MarksWriter
+from powerbench.rundir.phases import new_phases_file
 from powerbench.units import NS_PER_MS, NS_PER_S
 from powerbench.workloads import workload_of
+from powerbench.workloads.laps import Laps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,7 +89,7 @@ def measure(record: RunRecord, device: Device, rundir: RunDir, rank: int, events
     if complaint is not None:
         raise Unavailable(complaint)
     software = describe_software() | set_threads(cell)
-    step, what = workload_of(cell.model).build(cell, device)
+    step, what = workload_of(cell.model).build(cell, device, new_laps(record, device, rundir, rank))
     marks = MarksWriter(rundir.marks(rank), capacity=most_steps(cell, record.tail_s))
     timer = device.timer(marks.view, sync_every=cell.sync_every or 0)
     described = {"device": msgspec.to_builtins(device.describe()), "workload": msgspec.to_builtins(what)}
@@ -102,6 +104,17 @@ def measure(record: RunRecord, device: Device, rundir: RunDir, rank: int, events
     if timer.anchor_error_ns is not None:
         events.write("anchor", time_ns=time.monotonic_ns(), error_ns=timer.anchor_error_ns)
     return "interrupted" if stopped else "complete"
+
+
+def new_laps(record: RunRecord, device: Device, rundir: RunDir, rank: int) -> Laps | None:
+    """Room for the stamps of phases within steps; None where the cell asks for none."""
+    cell = record.the_cell
+    names = phases_of(cell)
+    if not names:
+        return None
+    view = new_phases_file(rundir.phase_marks(rank), names, steps=most_steps(cell, record.tail_s))
+    # Reading alone is the processor's work, and waiting for the device would stop what goes on beside it.
+    return Laps(view, width=len(names), synchronize=device.synchronize) if cell.phases else Laps(view, width=1)
 
 
 def set_threads(cell: Cell) -> dict[str, Any]:

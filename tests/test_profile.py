@@ -336,6 +336,17 @@ class TestPlanning:
 
         assert [cell.model for cell in plan.cells] == ["bert-tiny"]
 
+    def test_tells_which_lines_of_exclude_leave_nothing_out(self, tmp_path: Path) -> None:
+        text = """
+            batch_size: [16, 64]
+            exclude: [{batch_size: 63}, {batch_size: 64}, {batch_size: [64, 65]}, {batch_size: 16, mode: inference}]
+        """
+
+        assert make_plan(profile=load_profile(profile(tmp_path, text))).idle_excludes == (
+            {"batch_size": 63},
+            {"batch_size": 16, "mode": "inference"},
+        )
+
     def test_excludes_by_a_limit(self, tmp_path: Path) -> None:
         text = "limits.swap_out_mb: [1, 2]\nexclude: [{limits: {swap_out_mb: 1}}]"
 

@@ -29,6 +29,7 @@ class Checked:
     `name` is its path. `record` is None for a CSV of another tool. `latencies` are those that the verdict rests on, but
     where edges were taken at both ends only, there is none, and they are what a script that never waits would see.
     `unexplained` is what to say where no cause was found. `warmup` are those of the steps before the measured ones.
+    `new_shapes` are the measured steps, counted from 0, with a batch of a length that none before had.
     `notes` is what a reader must know to read the figures right.
     """
 
@@ -39,6 +40,7 @@ class Checked:
     slowdown: Explained
     unexplained: str
     warmup: Latencies = NO_LATENCIES
+    new_shapes: Sequence[int] = ()
     notes: Sequence[str] = ()
 
     @property

@@ -15,12 +15,13 @@ from powerbench.errors import PowerbenchError
 from powerbench.records import Cell, RunRecord
 from powerbench.units import byte_size, enumerated
 
-# Equal on both sides, or there is no comparison. `data` is read where the record has it.
-SAME = ("model", "mode", "weights", "batch_size", "sequence_length", "accumulation", "data", "copy", "ranks")
+# Equal on both sides, or there is no comparison.
+DATA = ("dataset", "text_column", "split", "pad", "include_data")
+SAME = ("model", "mode", "weights", "batch_size", "sequence_length", "accumulation", *DATA, "copy", "phases", "ranks")
 SAME_IN_TRAINING = ("dropout", "optimizer")
 SAME_IN_SLEEP = ("model", "sleep_ms", "ranks")
 # Where one side holds several of these, each is compared with its own like.
-VARIANTS = ("device", "dtype", "threads", "attention", "compile", "sync_every")
+VARIANTS = ("device", "dtype", "threads", "attention", "compile", "fused", "sync_every")
 SHOWN_SETTINGS = (*VARIANTS, "steps", "warmup", "min_seconds", "trace", "batches", "seed", "learning_rate")
 # Not how the machine is, but how it stood at the moment.
 PASSING = ("load_1min", "memory_available_bytes", "swap_used_bytes")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from msgspec import Struct
@@ -19,7 +20,7 @@ from powerbench.analysis.compare import (
 from powerbench.analysis.process import Process, process_of
 from powerbench.analysis.slowdown import FEWEST
 from powerbench.errors import PowerbenchError
-from powerbench.records import RunRecord, Status
+from powerbench.records import IN_WORDS, RunRecord, Status
 from powerbench.rundir.load import Run
 from powerbench.units import counted
 
@@ -82,40 +83,55 @@ class Comparison(Struct, frozen=True, kw_only=True):
     gate: Gate | None = None
 
 
+class _Kept(NamedTuple):
+    """What is kept of a run of steps: where it stands in what was given, and all but its steps and curves."""
+
+    at: int
+    path: Path
+    record: RunRecord
+
+
 class _Side(NamedTuple):
-    """The runs of one side, and of one cell of it those that are complete."""
+    """One side: its runs, read when they are come to, since ten thousand would fill the memory."""
 
     name: str
     runs: Sequence[Run]
+    kept: list[_Kept]
 
-    def complete(self, positions: Iterable[int]) -> list[Run]:
-        return [self.runs[at] for at in positions if self.runs[at].record.status == "complete"]
+    def records(self) -> list[RunRecord]:
+        return [it.record for it in self.kept]
+
+    def processes(self, of: Iterable[_Kept]) -> list[Process]:
+        runs = (self.runs[it.at] for it in of)
+        return [process_of(run.record, run.steps[0], run.curves()) for run in runs]
 
 
 class _Cell(NamedTuple):
     """A cell that both sides have measured."""
 
     compared: Compared
-    a: list[Run]
-    b: list[Run]
+    records: tuple[list[RunRecord], list[RunRecord]]
     processes: tuple[list[Process], list[Process]]
-
-    def records(self) -> tuple[list[RunRecord], list[RunRecord]]:
-        return [run.record for run in self.a], [run.record for run in self.b]
 
 
 def compare_runs(a: Sequence[Run], b: Sequence[Run], *, names: tuple[str, str], threshold: float) -> Comparison:
-    """B against A. Raises PowerbenchError, which names the keys, where they have no cell in common."""
-    _refuse_the_same(a, b, names)
-    side_a, side_b = (_Side(name, _of_steps(runs, name)) for name, runs in zip(names, (a, b), strict=True))
-    pairs, unmatched = match([run.record for run in side_a.runs], [run.record for run in side_b.runs])
+    """B against A. Raises PowerbenchError, which names the keys, where they have no cell in common.
+
+    Each run is asked for twice at most, and the steps of one alone are in memory.
+    """
+    side_a, side_b = (_side(name, runs) for name, runs in zip(names, (a, b), strict=True))
+    _refuse_the_same(side_a, side_b)
+    pairs, unmatched = match(side_a.records(), side_b.records())
     cells: list[_Cell] = []
     missing = [_left_alone(one, side_a if one.side == "A" else side_b) for one in unmatched]
     for pair in pairs:
-        of_a, of_b = side_a.complete(pair.a), side_b.complete(pair.b)
-        missing += _left_out(pair.key, [side_a.runs[at] for at in pair.a], [side_b.runs[at] for at in pair.b])
+        of_a, of_b = ([side.kept[at] for at in found] for side, found in ((side_a, pair.a), (side_b, pair.b)))
+        missing += _left_out(pair.key, of_a, of_b)
+        of_a, of_b = ([it for it in kept if it.record.status == "complete"] for kept in (of_a, of_b))
         if of_a and of_b:
-            cells.append(_cell(dict(pair.key), of_a, of_b, threshold))
+            records = [it.record for it in of_a], [it.record for it in of_b]
+            processes = side_a.processes(of_a), side_b.processes(of_b)
+            cells.append(_Cell(_compared(dict(pair.key), records[0][0], processes, threshold), records, processes))
     return Comparison(
         a=names[0],
         b=names[1],
@@ -124,46 +140,46 @@ def compare_runs(a: Sequence[Run], b: Sequence[Run], *, names: tuple[str, str], 
         geometric_mean=geometric_mean([cell.processes for cell in cells], threshold=threshold)
         if len(cells) > 1
         else None,
-        differs=_merged(what_differs(*cell.records()) for cell in cells),
+        differs=_merged(what_differs(*cell.records) for cell in cells),
         not_compared=missing,
         notes=[*dict.fromkeys(itertools.chain.from_iterable(_notes(cell) for cell in cells))],
     )
 
 
-def _refuse_the_same(a: Sequence[Run], b: Sequence[Run], names: tuple[str, str]) -> None:
-    both = {run.path.resolve() for run in a} & {run.path.resolve() for run in b}
+def _side(name: str, runs: Sequence[Run]) -> _Side:
+    kept = [_Kept(at, run.path, run.record) for at, run in enumerate(runs) if run.record.cell is not None]
+    if not kept:
+        raise PowerbenchError(f"{name} is a recording of power alone and has no steps: name runs.")
+    return _Side(name, runs, kept)
+
+
+def _refuse_the_same(a: _Side, b: _Side) -> None:
+    both = {it.path.resolve() for it in a.kept} & {it.path.resolve() for it in b.kept}
     if both:
         raise PowerbenchError(
-            f"{names[0]} and {names[1]} hold the same run ({min(both)}): name two folders that have none in common."
+            f"{a.name} and {b.name} hold the same run ({min(both)}): name two folders that have none in common."
         )
 
 
-def _of_steps(runs: Sequence[Run], name: str) -> list[Run]:
-    of_steps = [run for run in runs if run.record.cell is not None]
-    if not of_steps:
-        raise PowerbenchError(f"{name} is a recording of power alone and has no steps: name runs.")
-    return of_steps
-
-
-def _cell(key: dict[str, Any], a: list[Run], b: list[Run], threshold: float) -> _Cell:
-    processes = tuple([process_of(run.record, run.steps[0], run.curves()) for run in side] for side in (a, b))
+def _compared(
+    key: dict[str, Any], record: RunRecord, processes: tuple[list[Process], list[Process]], threshold: float
+) -> Compared:
     of_a, of_b = processes
     ratios = compare_processes(of_a, of_b, threshold=threshold)
-    compared = Compared(
+    return Compared(
         cell=key,
-        title=in_words(a[0].record.the_cell),
-        processes=(len(a), len(b)),
+        title=in_words(record.the_cell),
+        processes=(len(of_a), len(of_b)),
         is_metered=has_any_energy(of_a, of_b),
         latency_ms=ratios.latency_ms,
         samples_per_s=ratios.samples_per_s,
         j_per_step=ratios.j_per_step,
         energy_reason=ratios.energy_reason,
     )
-    return _Cell(compared, a, b, (of_a, of_b))
 
 
 def _left_alone(one: Unmatched, side: _Side) -> NotCompared:
-    runs = [side.runs[at] for at in one.runs]
+    runs = [side.kept[at] for at in one.runs]
     return NotCompared(
         cell=dict(one.key),
         title=_title(runs),
@@ -174,14 +190,14 @@ def _left_alone(one: Unmatched, side: _Side) -> NotCompared:
     )
 
 
-def _left_out(key: Sequence[tuple[str, Any]], a: Sequence[Run], b: Sequence[Run]) -> Iterator[NotCompared]:
+def _left_out(key: Sequence[tuple[str, Any]], a: Sequence[_Kept], b: Sequence[_Kept]) -> Iterator[NotCompared]:
     """The runs of a cell that are not complete; once for both sides where neither has one that is, for one reason."""
     endings = [{run.record.status for run in side} for side in (a, b)]
     if endings[0] == endings[1] and len(endings[0]) == 1 and endings[0] <= {*SAME_ENDINGS}:
         yield _incomplete(key, "both", [*a, *b], is_gap=False)
         return
     is_gap = any("complete" not in ending for ending in endings)
-    sides: tuple[tuple[Literal["A", "B"], Sequence[Run]], ...] = (("A", a), ("B", b))
+    sides: tuple[tuple[Literal["A", "B"], Sequence[_Kept]], ...] = (("A", a), ("B", b))
     for name, side in sides:
         for run in side:
             if run.record.status != "complete":
@@ -189,15 +205,16 @@ def _left_out(key: Sequence[tuple[str, Any]], a: Sequence[Run], b: Sequence[Run]
 
 
 def _incomplete(
-    key: Sequence[tuple[str, Any]], side: Literal["A", "B", "both"], runs: Sequence[Run], *, is_gap: bool
+    key: Sequence[tuple[str, Any]], side: Literal["A", "B", "both"], runs: Sequence[_Kept], *, is_gap: bool
 ) -> NotCompared:
     record = runs[0].record
-    reason = f"{record.status}: {record.reason.rstrip('.')}" if record.reason else record.status
+    words = IN_WORDS[record.status]
+    reason = f"{words}: {record.reason.rstrip('.')}" if record.reason else words
     paths = [str(run.path) for run in runs]
     return NotCompared(cell=dict(key), title=_title(runs), side=side, runs=paths, reason=reason, is_gap=is_gap)
 
 
-def _title(runs: Sequence[Run]) -> str:
+def _title(runs: Sequence[_Kept]) -> str:
     return in_words(runs[0].record.the_cell)
 
 
@@ -229,22 +246,27 @@ def _notes(cell: _Cell) -> Iterator[str]:
         unsteady = [one.unsteady for one in processes if one.unsteady is not None]
         if unsteady:
             yield (
-                f"{counted(len(unsteady), 'run')} of {name} found no steady state "
-                f"({', '.join(dict.fromkeys(unsteady))}), so the ratio depends on how long one measures; "
-                "`powerbench trace` says more."
+                f"{counted(len(unsteady), 'run')} of {name} found no steady state{_instead(unsteady)}, so the ratio "
+                "depends on how long one measures; `powerbench trace` says more."
             )
-    records = cell.records()
-    if cell.compared.j_per_step is not None and not is_one_device(*records) and _any_estimated(cell):
+    if cell.compared.j_per_step is not None and not is_one_device(*cell.records) and _any_estimated(cell):
         yield (
             "These joules are Apple's estimates, which by Apple's own words must not be used to compare devices: take "
             "their ratio for a hint."
         )
-    before = _measured_before(*records)
+    before = _measured_before(*cell.records)
     if before is not None:
         yield (
             f"All of {before} was measured first: what drifted in between is in the ratio. Cells of one sweep, and the "
             "two interpreters of `powerbench run --against`, are measured in turns."
         )
+
+
+def _instead(verdicts: Sequence[str]) -> str:
+    """` (slowdown)`, and ` (1 slowdown)` where that is not true of all; nothing where there is no more to say."""
+    counts = {name: verdicts.count(name) for name in dict.fromkeys(verdicts) if name != "no steady state"}
+    told = [name if number == len(verdicts) else f"{number} {name}" for name, number in counts.items()]
+    return f" ({', '.join(told)})" if told else ""
 
 
 def _has(number: int) -> str:

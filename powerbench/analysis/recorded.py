@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from powerbench.records import EnergyCurve, RunRecord, StepTrace
+from powerbench.records import EnergyCurve, PhaseSpan, RunRecord, StepTrace
 
 if TYPE_CHECKING:
     from powerbench.rundir.load import Run
@@ -17,7 +17,7 @@ class Recorded:
     """One rank's steps and what was sampled beside them.
 
     `gauges` and `words` are the telemetry by name, as (time_ns, value); `events` is what the worker said of itself;
-    `curves` are the joules by rail. What is missing was not recorded.
+    `curves` are the joules by rail, `phases` those within the steps. What is missing was not recorded.
     """
 
     record: RunRecord
@@ -26,6 +26,7 @@ class Recorded:
     words: Mapping[str, Sequence[tuple[int, str]]] = field(default_factory=dict)
     events: Sequence[Mapping[str, Any]] = ()
     curves: Mapping[str, EnergyCurve] = field(default_factory=dict)
+    phases: Sequence[PhaseSpan] = ()
 
     def memory(self, name: str) -> list[tuple[int, float]]:
         """What the worker said of its memory (`allocated`, `reserved`, `driver`), as (time_ns, bytes)."""
@@ -35,4 +36,4 @@ class Recorded:
 
 def recorded_of(run: Run) -> Recorded:
     """What the first rank of a run recorded; its files are read here, and nowhere in the arithmetic."""
-    return Recorded(run.record, run.steps[0], run.telemetry(), run.words(), run.events(), run.curves())
+    return Recorded(run.record, run.steps[0], run.telemetry(), run.words(), run.events(), run.curves(), run.phases())

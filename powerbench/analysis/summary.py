@@ -10,8 +10,10 @@ from msgspec import Struct
 
 from powerbench.analysis.checked import Explained
 from powerbench.analysis.energy import Energy, find_energy
+from powerbench.analysis.phases import Phase, find_phases
+from powerbench.analysis.pool import flop_per_step, tokens_per_step
 from powerbench.environment import SLOW_MODES
-from powerbench.records import EnergyCurve, RunRecord, Status, StepTrace
+from powerbench.records import EnergyCurve, PhaseSpan, RunRecord, Status, StepTrace
 from powerbench.units import NS_PER_MS, counted, duration, seconds_from_ns, significant
 
 TABLE_STEPS = 100
@@ -53,11 +55,13 @@ class Summary(Struct, frozen=True, kw_only=True):
     wall_s_100_steps: float | None
     latency_ms: Latency | None
     samples_per_s: float | None
+    tokens_per_s: float | None
     tflop_per_s: float | None
     peak_memory_bytes: int | None
     energy: Energy | None
     energy_reason: str | None
     slowdown: Explained | None
+    phases: dict[str, Phase] | None
     notes: list[str]
 
 
@@ -73,10 +77,11 @@ def summarize(
     record: RunRecord,
     steps: StepTrace,
     curves: Mapping[str, EnergyCurve] | None = None,
+    phases: Sequence[PhaseSpan] = (),
     *,
     slowdown: Explained | None = None,
 ) -> Summary:
-    """The figures of a run, named by the path `run`; `curves` are its joules by rail.
+    """The figures of a run, named by the path `run`; `curves` are its joules by rail, `phases` those of its steps.
 
     `slowdown` is its verdict, where somebody has asked for one: it costs more than all the other figures, and a table
     of many runs has no room for it.
@@ -88,10 +93,12 @@ def summarize(
     done = sum(count for _, _, count in spans)
     wall_s = seconds_from_ns(spans[-1][1] - spans[0][0]) if spans else None
     rate = done / wall_s if wall_s else None
-    flop = record.workload.flop_per_step if record.workload else None
+    first = steps.stage.index("step") if spans else 0
+    flop, tokens = flop_per_step(record, first, done), tokens_per_step(record, first, done)
     samples = record.workload.samples_per_step if record.workload else None
     tflop_per_s = rate * flop / 1e12 if rate and flop is not None else None
     found = find_energy(record, steps, curves or {})
+    phased = find_phases(record, steps, phases, curves or {} if found.energy is not None else {})
     return Summary(
         run=run,
         status=record.status,
@@ -109,12 +116,20 @@ def summarize(
         wall_s_100_steps=TABLE_STEPS / rate if rate else None,
         latency_ms=latency(spans),
         samples_per_s=rate * samples if rate and samples is not None else None,
+        tokens_per_s=rate * tokens if rate and tokens is not None else None,
         tflop_per_s=tflop_per_s,
         peak_memory_bytes=record.peak_memory_bytes,
         energy=found.energy,
         energy_reason=found.reason,
         slowdown=slowdown,
-        notes=[*record.notes, *found.notes, *notes(record, spans, tflop_per_s), *unsynchronized(record, steps)],
+        phases=phased.phases,
+        notes=[
+            *record.notes,
+            *found.notes,
+            *phased.notes,
+            *notes(record, spans, tflop_per_s),
+            *unsynchronized(record, steps),
+        ],
     )
 
 
@@ -138,11 +153,13 @@ def _of_recording(run: str, record: RunRecord, steps: StepTrace, curves: Mapping
         wall_s_100_steps=None,
         latency_ms=None,
         samples_per_s=None,
+        tokens_per_s=None,
         tflop_per_s=None,
         peak_memory_bytes=None,
         energy=found.energy,
         energy_reason=found.reason,
         slowdown=None,
+        phases=None,
         notes=[*record.notes, *found.notes, *notes_on_machine(record)],
         command=record.command,
         exit_status=record.exit_status,

@@ -9,6 +9,7 @@ import typer
 
 from powerbench.cli import options
 from powerbench.cli.output import print_result, say
+from powerbench.cli.report import readable
 from powerbench.errors import PowerbenchError, UsageError
 
 if TYPE_CHECKING:
@@ -16,8 +17,11 @@ if TYPE_CHECKING:
 
     from powerbench.analysis.comparison import Comparison, Outcome
 
-EXIT_STATUS: dict[Outcome, int] = {"passed": 0, "regressed": 4, "inconclusive": 5, "could not measure": 5}
+# Noise is answered with more repeats, a measurement that is missing with whatever it is that keeps it from being made.
+EXIT_STATUS: dict[Outcome, int] = {"passed": 0, "regressed": 4, "inconclusive": 5, "could not measure": 1}
 NOTHING_COMPARED = 1
+# No program is steady enough for a gate of a tenth of a percent: less is a share (0.05) that should be 5%.
+LEAST_WITHOUT_SIGN = 0.001
 
 Side = typer.Argument(metavar="A", help="What to compare with: a run, a sweep, or a folder of repeats.")
 OtherSide = typer.Argument(
@@ -28,7 +32,8 @@ FailAbove = Annotated[
     typer.Option(
         "--fail-above",
         metavar="PERCENT",
-        help="Exit 4 where B costs so much more, 5 where that cannot be told. The verdicts' threshold too (5%).",
+        help="Exit 4 where B costs so much more, 5 where noise hides that, 1 where it was not measured. "
+        "The verdicts' threshold too (5%).",
     ),
 ]
 
@@ -48,16 +53,18 @@ def compare(
     limit = share(fail_above)
     if b is None:
         return compare_interpreters(a, fail_above=limit, json=json)
-    return compare_paths(counting(a), counting(b), names=(str(a), str(b)), fail_above=limit, json=json)
+    return compare_paths(recorded(a), recorded(b), names=(str(a), str(b)), fail_above=limit, json=json)
 
 
-def counting(folder: Path) -> list[Path]:
-    """The runs in a folder, without those that a sweep has measured again. Raises PowerbenchError."""
-    from powerbench.rundir.load import find_runs
-    from powerbench.rundir.sweeps import find_sweeps, read_sweep
+def recorded(folder: Path) -> list[Path]:
+    """The runs in a folder that count and can be read. Raises PowerbenchError where there is none.
 
-    again = {sweep / name for sweep in find_sweeps(folder) for name in read_sweep(sweep).superseded}
-    return [path for path in find_runs(folder) if path not in again]
+    What a sweep has not begun is of no side; the other one's cell then has no counterpart, and that is said.
+    """
+    paths = [item for item in readable([folder]) if isinstance(item, Path)]
+    if not paths:
+        raise PowerbenchError(f"Nothing was measured in {folder} yet: go on with --resume.")
+    return paths
 
 
 def compare_interpreters(folder: Path, *, fail_above: float | None, json: bool) -> int:
@@ -70,13 +77,14 @@ def compare_interpreters(folder: Path, *, fail_above: float | None, json: bool) 
         raise UsageError(
             f"With what is {folder} to be compared? Name two folders; one is enough for a sweep of `run --against`."
         )
+    at_hand = {path.name: path for path in recorded(folder)}
     ours, others = (
-        [folder / one.run for one in sweep.measurements if one.run is not None and (one.interpreter is None) is is_ours]
+        [at_hand[one.run] for one in sweep.measurements if one.run in at_hand and (one.interpreter is None) is is_ours]
         for is_ours in (True, False)
     )
     for name, side in (("this interpreter", ours), (sweep.against, others)):
         if not side:
-            raise PowerbenchError(f"Nothing was measured in {name} yet: go on with --resume.")
+            raise PowerbenchError(f"There is no run in {name} that can be read yet: go on with --resume.")
     names = (f"{folder} in {interpreter_of(ours[0])}", f"{folder} in {sweep.against}")
     return compare_paths(ours, others, names=names, fail_above=fail_above, json=json)
 
@@ -99,10 +107,10 @@ def compare_paths(
     from powerbench.analysis.comparison import compare_runs
     from powerbench.analysis.gate import judge
     from powerbench.reports.comparison import as_text
-    from powerbench.rundir.load import load_run
+    from powerbench.rundir.many import Runs
 
     threshold = THRESHOLD if fail_above is None else fail_above
-    comparison = compare_runs(*([load_run(path) for path in side] for side in (a, b)), names=names, threshold=threshold)
+    comparison = compare_runs(Runs(a), Runs(b), names=names, threshold=threshold)
     if fail_above is not None:
         comparison = msgspec.structs.replace(comparison, gate=judge(comparison))
     print_result(msgspec.json.format(msgspec.json.encode(comparison)).decode() if json else as_text(comparison))
@@ -122,7 +130,7 @@ def end(comparison: Comparison) -> int:
 
 
 def share(percent: str | None) -> float | None:
-    """`5%` or `5` as 0.05. Raises UsageError."""
+    """`5%` or `5` as 0.05. Raises UsageError, also for `0.05`, by which most people mean 5%."""
     if percent is None:
         return None
     try:
@@ -131,4 +139,9 @@ def share(percent: str | None) -> float | None:
         value = -1.0
     if not 0 < value <= 10:
         raise UsageError(f"--fail-above must be a percentage above 0, such as 5%, not {percent!r}.")
+    if value < LEAST_WITHOUT_SIGN and "%" not in percent:
+        raise UsageError(
+            f"--fail-above {percent} is open to two readings: write {value * 10_000:g}% if it is a share, or "
+            f"{value * 100:g}% if it is so few percent."
+        )
     return value

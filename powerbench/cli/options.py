@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 WHAT = "What to measure (an option given again adds cells)"
+DATA = "Real text"
 HOW = "How to measure it"
 SWEEP = "Several cells"
 POWER = "Energy"
@@ -28,9 +29,52 @@ Model = Annotated[
     typer.Option(
         "--model",
         metavar="NAME",
-        help="bert-base-cased, bert-large-cased, bert-tiny, ...; sleep is the control.",
+        help="bert-base-cased, bert-tiny, ..., a folder, or a name on the hub; sleep is the control.",
         rich_help_panel=WHAT,
     ),
+]
+Weights = Annotated[
+    list[str] | None,
+    typer.Option("--weights", metavar="KIND", help="random, or pretrained: the model's own.", rich_help_panel=WHAT),
+]
+Optimizer = Annotated[
+    list[str] | None,
+    typer.Option("--optimizer", metavar="NAME", help="adam, adamw or sgd.", rich_help_panel=WHAT),
+]
+Dataset = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--dataset",
+        metavar="NAME",
+        help="synthetic, a csv, jsonl, parquet or txt file, or a name on the hub.",
+        rich_help_panel=DATA,
+    ),
+]
+TextColumn = Annotated[
+    list[str] | None,
+    typer.Option("--text-column", metavar="NAME", help="The column that holds the text.", rich_help_panel=DATA),
+]
+LabelColumn = Annotated[
+    list[str] | None,
+    typer.Option("--label-column", metavar="NAME", help="The column that holds the label.", rich_help_panel=DATA),
+]
+Split = Annotated[
+    list[str] | None,
+    typer.Option("--split", metavar="NAME", help="Of a data set on the hub: train, test, ...", rich_help_panel=DATA),
+]
+Pad = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--pad", metavar="HOW", help="max_length, or longest: each batch to its longest text.", rich_help_panel=DATA
+    ),
+]
+IncludeData = Annotated[
+    bool | None,
+    typer.Option("--include-data", help="Read and tokenize inside the step, told apart.", rich_help_panel=DATA),
+]
+Phases = Annotated[
+    bool | None,
+    typer.Option("--phases", help="Time and joules of copy, forward, backward, optimizer.", rich_help_panel=HOW),
 ]
 Mode = Annotated[
     list[str] | None, typer.Option("--mode", metavar="MODE", help="training or inference.", rich_help_panel=WHAT)

@@ -103,19 +103,24 @@ def runs_asked_for(named: list[Path], *, published: bool, power_from: str | None
     """The runs that were named; of those among them that are damaged, a line on stderr."""
     from powerbench.errors import UsageError
     from powerbench.reports.published import published_runs
-    from powerbench.rundir.many import Runs, find_readable
+    from powerbench.rundir.many import Runs
 
     if not named and not published:
         raise UsageError("Name a run, a sweep, or a folder of them: powerbench report RUN...")
-    items: list[Path | Run] = []
-    if named:
-        found = find_readable(named)
-        for sentence in found.unreadable:
-            say(f"powerbench: Left out: {sentence}")
-        items += found.items
+    items = readable(named) if named else []
     if published:
         items += published_runs()
     return Runs(items) if power_from is None else Runs(items, load=with_power_from(Path(power_from)))
+
+
+def readable(named: list[Path]) -> list[Path | Run]:
+    """What can be read in these folders; of the rest, a line each on stderr. Raises PowerbenchError."""
+    from powerbench.rundir.many import find_readable
+
+    found = find_readable(named)
+    for sentence in found.unreadable:
+        say(f"powerbench: Left out: {sentence}")
+    return found.items
 
 
 def with_power_from(folder: Path) -> Callable[[Path], Run]:

@@ -26,6 +26,14 @@ def run(
     device: options.Device = None,
     mode: options.Mode = None,
     model: options.Model = None,
+    weights: options.Weights = None,
+    optimizer: options.Optimizer = None,
+    dataset: options.Dataset = None,
+    text_column: options.TextColumn = None,
+    label_column: options.LabelColumn = None,
+    split: options.Split = None,
+    pad: options.Pad = None,
+    include_data: options.IncludeData = None,
     batch_size: options.BatchSize = None,
     sequence_length: options.SequenceLength = None,
     dtype: options.Dtype = None,
@@ -38,6 +46,7 @@ def run(
     threads: options.Threads = None,
     copy: options.Copy = None,
     sync_every: options.SyncEvery = None,
+    phases: options.Phases = None,
     trace: options.Trace = None,
     power: options.Power = None,
     power_from: options.PowerFrom = None,
@@ -60,7 +69,9 @@ def run(
 
     Example: powerbench run --mode inference --batch-size 16 --batch-size 64 --trace
     """
-    plan = asked_for(profile, set_ or [], context.params)
+    # Typer that stands on click (before 0.26) keeps what is given several times in tuples.
+    typed = {name: list(value) if isinstance(value, tuple) else value for name, value in context.params.items()}
+    plan = asked_for(profile, set_ or [], typed)
     again = statuses(retry)
     resume = resume or bool(again)
     other = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -29,7 +30,10 @@ COMPARED_REPEATS = 3
 
 
 def asked_for(profile: str | None, sets: Sequence[str], given: Mapping[str, Any]) -> Plan:
-    """What the command line asks for, checked; `given` holds its options by name. Raises PowerbenchError."""
+    """What the command line asks for, checked; `given` holds its options by name. Raises PowerbenchError.
+
+    A line of `exclude` that leaves nothing out, which a slip in a value makes of it, is named on stderr.
+    """
     from powerbench.profile import assignment, find_profile, load_profile, make_plan
     from powerbench.settings import TYPES
 
@@ -38,7 +42,11 @@ def asked_for(profile: str | None, sets: Sequence[str], given: Mapping[str, Any]
         raise UsageError("A key is given twice with --set; leave one out.")
     options = {key: value for key, value in given.items() if key in TYPES and value not in (None, [], ())}
     loaded = load_profile(find_profile(profile)) if profile is not None else None
-    return make_plan(profile=loaded, sets=assigned, options=options)
+    plan = make_plan(profile=loaded, sets=assigned, options=options)
+    for entry in plan.idle_excludes:
+        line = ", ".join(f"{key}: {value}" for key, value in entry.items())
+        say(f"powerbench: The profile excludes {{{line}}} in vain: no cell has all of that.")
+    return plan
 
 
 def statuses(retry: str | None) -> list[Status]:
@@ -84,6 +92,7 @@ def sweep(
             on_cell=lambda standing: announce(standing, names),
         )
         tell_beginning(sweepdir, record, work.todo, names)
+        tell_interpreters(other)
         try:
             work.run()
         except PowerbenchError as error:
@@ -148,6 +157,13 @@ def tell_beginning(sweepdir: SweepDir, record: SweepRecord, todo: Sequence[int],
         if one.status is not None:
             reason = (one.reason or "no reason was recorded").rstrip(".")
             say(f"Again {at + 1}: {names.of(one.cell, one.repeat, one.interpreter)} ({one.status}: {reason})")
+
+
+def tell_interpreters(other: Interpreter | None) -> None:
+    """Which Python is A and which B, as each measurement is called from here on."""
+    if other is not None:
+        say(f"A is {sys.executable}")
+        say(f"B is {other.path}")
 
 
 def announce(standing: Standing, names: Names) -> None:
@@ -231,4 +247,5 @@ def list_cells(
     if json:
         print_result(msgspec.json.format(msgspec.json.encode(rows)).decode())
     else:
+        tell_interpreters(other)
         print_result(as_table(rows, Names(measurements), cooldown_seconds=plan.cooldown_seconds))

@@ -14,7 +14,7 @@ from powerbench.units import byte_size, counted, duration, milliseconds, signifi
 
 BARS = " ▁▂▃▄▅▆▇█"
 EIGHTHS = len(BARS) - 1
-SLOWEST, BEYOND, HERE = "·", "^", "▲"
+SLOWEST, BEYOND, HERE, NEW = "·", "^", "▲", "◆"
 # Noise of a percent is to look like a percent: an axis covers at least so much of its largest value.
 LEAST_SPAN = 0.3
 # An axis that would begin close to zero begins there.
@@ -91,6 +91,7 @@ def chart(checked: Checked, size: Size) -> list[str]:
     return [
         *_drawn(latency, columns, gutter),
         *_steps_axis(checked, columns, gutter),
+        *_new_shapes(checked, columns, gutter),
         *_marks(checked, columns, gutter),
         *(line for band in others for line in _drawn(band, columns, gutter)),
         *_legend(checked, columns, size),
@@ -234,6 +235,18 @@ def _cell_of(step: int, checked: Checked, columns: Columns) -> int:
     return columns.cells * min(column, len(columns.bounds) - 2)
 
 
+def _new_shapes(checked: Checked, columns: Columns, gutter: int) -> Iterator[str]:
+    """A sign under each column in which batches came of a length that none before had."""
+    places = sorted({_cell_of(step, checked, columns) for step in shown_shapes(checked)})
+    if places:
+        yield " " * gutter + "".join(NEW if at in places else " " for at in range(places[-1] + 1))
+
+
+def shown_shapes(checked: Checked) -> list[int]:
+    """The steps with batches of new lengths, as far as the chart reaches."""
+    return [step for step in checked.new_shapes if step < sum(checked.latencies.steps)]
+
+
 def _marks(checked: Checked, columns: Columns, gutter: int) -> Iterator[str]:
     """What the verdict found, each on a line of its own with a sign under its step."""
     cells = columns.cells * (len(columns.bounds) - 1)
@@ -273,6 +286,8 @@ def _legend(checked: Checked, columns: Columns, size: Size) -> list[str]:
             f" A column is up to {counted(many, 'step')}: the bar is their median, {SLOWEST} {slowest}, "
             f"{BEYOND} one beyond the axis."
         )
+    if shown_shapes(checked):
+        text += f" {NEW} batches of a length that none before had."
     if any(lane.name == "others" for lane in checked.lanes[:MOST_LANES]):
         text += " The others are cores that anything but the worker kept busy."
     return ["", *(f"  {line}" for line in textwrap.wrap(text, size.width - 2))]

@@ -6,6 +6,7 @@ from powerbench.analysis.causes import find_causes, unexplained
 from powerbench.analysis.checked import Checked, Explained, explained, verdict_on
 from powerbench.analysis.lanes import lanes_of
 from powerbench.analysis.latencies import Latencies, from_edges, from_seconds, from_submissions
+from powerbench.analysis.pool import new_measured_shapes
 from powerbench.analysis.recorded import Recorded, recorded_of
 from powerbench.analysis.summary import Summary, summarize
 from powerbench.records import StepTrace
@@ -18,7 +19,12 @@ def summary_of(run: Run) -> Summary:
     """The figures of a run with its verdict; without it where no step was measured to its end."""
     recorded = recorded_of(run)
     slowdown = explain(recorded) if recorded.steps.spans("step") else None
-    return summarize(str(run.path), run.record, recorded.steps, recorded.curves, slowdown=slowdown)
+    return figures_of(str(run.path), recorded, slowdown)
+
+
+def figures_of(name: str, recorded: Recorded, slowdown: Explained | None = None) -> Summary:
+    """The figures of what a run recorded, with the verdict that is given."""
+    return summarize(name, recorded.record, recorded.steps, recorded.curves, phases=recorded.phases, slowdown=slowdown)
 
 
 def explain(recorded: Recorded) -> Explained:
@@ -42,7 +48,8 @@ def check_recorded(name: str, recorded: Recorded) -> Checked:
         slowdown=explain(recorded),
         unexplained=unexplained(recorded),
         warmup=from_edges(recorded.steps, "warmup"),
-        notes=summarize(name, recorded.record, recorded.steps, recorded.curves).notes,
+        new_shapes=new_measured_shapes(recorded.record, recorded.steps),
+        notes=figures_of(name, recorded).notes,
     )
 
 

@@ -10,19 +10,24 @@ import msgspec
 
 from powerbench.devices import DEVICES
 from powerbench.profile import IDLE_S, METERED_S
-from powerbench.records import Cell, Limits, RunRecord
+from powerbench.records import SYNTHETIC, Cell, Limits, RunRecord
+from powerbench.workloads.batches import SYNTHETIC_BATCHES
 
 OPTIONS = {
     **{
         name: f"--{name.replace('_', '-')}"
         for name in (
             *("device", "model", "mode", "batch_size", "sequence_length", "dtype", "attention", "steps", "warmup"),
+            *("weights", "optimizer", "dataset", "text_column", "label_column", "split", "pad"),
             *("min_seconds", "max_seconds", "threads", "copy", "sync_every", "power", "power_from"),
         )
     },
     "idle_seconds": "--idle",
 }
-FLAGS = {"compile": "--compile", "trace": "--trace", "require_power": "--require-power"}
+FLAGS = {
+    **{"compile": "--compile", "include_data": "--include-data", "phases": "--phases"},
+    **{"trace": "--trace", "require_power": "--require-power"},
+}
 
 
 def command_for(record: RunRecord, **changes: Any) -> str:
@@ -39,6 +44,7 @@ def _usual(cell: Cell, *, is_metered: bool) -> Cell:
     """The cell that `powerbench run --device ...` measures."""
     device = DEVICES.get(cell.device)
     return Cell(
+        batches=SYNTHETIC_BATCHES if cell.dataset == SYNTHETIC else None,
         copy=device.default_copy if device else None,
         sync_every=device.default_sync_every if device else None,
         min_seconds=METERED_S if is_metered else 0.0,

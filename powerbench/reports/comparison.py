@@ -13,7 +13,8 @@ from powerbench.reports.lines import WIDTH
 from powerbench.units import counted, significant
 
 WIDEST_LABEL = 34
-QUANTITIES = ("Latency, ms", "Samples/s", "J a step")
+UNBROKEN = "\N{NO-BREAK SPACE}"
+QUANTITIES = ("Median, ms", "Samples/s", "J a step")
 TITLES = ("Latency, median step in ms", "Throughput, samples/s", "Energy, J a step")
 HEADER = ("A", "B", "B / A", "95% interval")
 
@@ -55,8 +56,8 @@ def _sides(comparison: Comparison) -> Iterator[str]:
     for name, path in (("A", comparison.a), ("B", comparison.b)):
         numbers = sorted({cell.processes["AB".index(name)] for cell in comparison.cells})
         each = " a cell" if len(comparison.cells) > 1 else ""
-        runs = "" if not numbers else f" ({_range(numbers)}{each})"
-        yield from _wrapped(f"{name}  {path}{runs}", indent=0, hanging=3)
+        runs = "" if not numbers else " " + f"({_range(numbers)}{each})".replace(" ", UNBROKEN)
+        yield from (line.replace(UNBROKEN, " ") for line in _wrapped(f"{name}  {path}{runs}", indent=0, hanging=3))
 
 
 def _range(numbers: Sequence[int]) -> str:

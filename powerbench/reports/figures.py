@@ -7,22 +7,13 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from powerbench.records import IN_WORDS as IN_WORDS
 from powerbench.records import Status
 from powerbench.reports.entries import Entry
 from powerbench.reports.grid import Column, Figure, Group, Row, Section, wall_100
 from powerbench.rundir.many import NOT_BEGUN
 from powerbench.units import counted, duration, significant, whole_seconds
 
-IN_WORDS: dict[Status, str] = {
-    "complete": "complete",
-    "oom": "out of memory",
-    "swapping": "swapping",
-    "timeout": "out of time",
-    "unavailable": "no such device",
-    "failed": "failed",
-    "interrupted": "interrupted",
-    "running": "still running",
-}
 EXTRAPOLATED = "~"
 UNFINISHED = "*"
 # Below this, tenths matter, and our own times have them; the published ones are whole seconds.

@@ -8,7 +8,8 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from powerbench.analysis.summary import TABLE_STEPS
-from powerbench.records import Status
+from powerbench.records import SYNTHETIC, Status
+from powerbench.reports.cells import data_of, optimizer_of
 from powerbench.reports.entries import Entry, Machine
 from powerbench.units import counted, significant
 
@@ -48,6 +49,12 @@ def _of_model(name: str) -> Callable[[Entry], Any]:
     return lambda entry: getattr(entry.cell, name) if entry.cell and entry.cell.model != "sleep" else None
 
 
+def _not_published(name: str) -> Callable[[Entry], Any]:
+    """Of a setting on which the published tables are silent."""
+    of_model = _of_model(name)
+    return lambda entry: None if entry.published else of_model(entry)
+
+
 def _of_training(name: str) -> Callable[[Entry], Any]:
     of_model = _of_model(name)
     return lambda entry: of_model(entry) if entry.cell and entry.cell.mode == "training" else None
@@ -68,10 +75,14 @@ SETTINGS: dict[str, Callable[[Entry], Any]] = {
     "torch": lambda entry: entry.facts.get("torch") if entry.cell and entry.cell.model != "sleep" else None,
     "threads": lambda entry: entry.facts.get("threads") if entry.summary.device == "cpu" else None,
     "dtype": _of_model("dtype"),
-    "attention": lambda entry: None if entry.published else _of_model("attention")(entry),
+    "attention": _not_published("attention"),
     "compile": _of_model("compile"),
     "accumulation": _of_training("accumulation"),
     "dropout": _of_training("dropout"),
+    "optimizer": lambda entry: optimizer_of(entry.cell) if entry.cell and _of_training("mode")(entry) else None,
+    "weights": _not_published("weights"),
+    "data": lambda entry: data_of(entry.cell) if entry.cell and _not_published("dataset")(entry) else None,
+    "phases": _not_published("phases"),
     "copy": _off_the_cpu("copy"),
     "unfenced": is_unfenced,
     "ranks": lambda entry: entry.ranks,
@@ -96,6 +107,10 @@ IN_WORDS: dict[str, Callable[[Any], str]] = {
         "" if batches is None else f"{counted(batches, 'batch').replace('hs', 'hes')} a step"
     ),
     "dropout": lambda dropout: "" if dropout is None else "dropout on" if dropout else "dropout off",
+    "optimizer": lambda optimizer: optimizer or "",
+    "weights": lambda weights: "" if weights is None else f"{weights} weights",
+    "data": lambda data: "" if data is None else "synthetic data" if data == SYNTHETIC else data,
+    "phases": lambda phases: "stopped after each phase" if phases else "",
     "copy": lambda copy: "" if copy is None else f"{copy} copy",
     "unfenced": lambda unfenced: "not waited for" if unfenced else "waited for",
     "ranks": lambda ranks: counted(ranks, "rank"),

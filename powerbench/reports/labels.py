@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from powerbench.records import Cell
+from powerbench.records import SYNTHETIC, Cell
 from powerbench.reports.entries import Entry, Machine
 from powerbench.reports.grid import IN_WORDS, Column, Row, Section
 from powerbench.units import enumerated
@@ -15,13 +15,20 @@ USUAL = {
     "attention": "sdpa",
     "compile": False,
     "accumulation": 1,
+    "optimizer": "adam",
+    "weights": "random",
+    "data": SYNTHETIC,
+    "phases": False,
     "unfenced": False,
     "ranks": 1,
 }
 # What changes the work of a step: times across it are not of the same thing (and `compare` refuses them).
-WORK = ("dtype", "accumulation", "dropout", "copy", "ranks")
+WORK = ("dtype", "accumulation", "dropout", "optimizer", "weights", "data", "phases", "copy", "ranks")
 CALLED = {"unfenced": "waiting for the device", "compile": "compiling"}
-ORDER = ("torch", "threads", "dtype", "attention", "compile", "accumulation", "dropout", "copy", "unfenced", "ranks")
+ORDER = (
+    *("torch", "threads", "dtype", "attention", "compile", "accumulation", "dropout"),
+    *("optimizer", "weights", "data", "phases", "copy", "unfenced", "ranks"),
+)
 
 
 def labels_of(sections: Sequence[Section], names: dict[Machine, str]) -> dict[Column, str]:

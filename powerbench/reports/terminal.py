@@ -12,7 +12,8 @@ from powerbench.analysis.energy import Energy
 from powerbench.analysis.latencies import from_edges
 from powerbench.analysis.slowdown import UNSTEADY, sentence
 from powerbench.analysis.summary import Latency, Summary, submission_ms, summarize
-from powerbench.records import Cell, RunRecord
+from powerbench.records import SYNTHETIC, Cell, RunRecord
+from powerbench.reports.cells import data_of, optimizer_of
 from powerbench.reports.chart import Size, chart
 from powerbench.reports.checking import check
 from powerbench.reports.entries import entries_of
@@ -37,7 +38,7 @@ def as_terminal(runs: Sequence[Run], *, width: int = WIDTH) -> str:
 
 def describe(run: Run, width: int = WIDTH) -> list[str]:
     """The lines about one run."""
-    summary = summarize(str(run.path), run.record, run.steps[0], run.curves())
+    summary = summarize(str(run.path), run.record, run.steps[0], run.curves(), run.phases())
     if run.record.cell is None:
         return [
             *textwrap.wrap(recording_headline(run.record), width),
@@ -90,6 +91,12 @@ def headline(record: RunRecord) -> str:
 
 def unusual(cell: Cell) -> Iterable[str]:
     """The settings that change what a step costs and are not the default, in words."""
+    if cell.dataset != SYNTHETIC:
+        yield data_of(cell)
+    if cell.mode == "training" and optimizer_of(cell) != "adam":
+        yield optimizer_of(cell)
+    if cell.weights != "random":
+        yield f"{cell.weights} weights"
     if cell.attention != "sdpa":
         yield f"{cell.attention} attention"
     if cell.compile:
@@ -133,8 +140,8 @@ def figures(summary: Summary, run: Run) -> Iterable[tuple[str, str]]:
     if record.workload is not None and record.workload.compile_s is not None:
         yield "Compiling", f"{duration(record.workload.compile_s)}, before the warm-up"
     if summary.samples_per_s is not None and record.the_cell.model != "sleep":
-        flops = "" if summary.tflop_per_s is None else f", {significant(summary.tflop_per_s)} TFLOP/s"
-        yield "Throughput", f"{significant(summary.samples_per_s)} samples/s{flops}"
+        yield "Throughput", ", ".join(_throughput(summary))
+    yield from phase_rows(summary)
     if summary.peak_memory_bytes is not None:
         yield "Peak memory", f"{byte_size(summary.peak_memory_bytes)} ({record.peak_memory_of})"
     if summary.energy is None:
@@ -142,6 +149,22 @@ def figures(summary: Summary, run: Run) -> Iterable[tuple[str, str]]:
     else:
         yield "Energy", _energy(summary.energy)
         yield "Power", _power(summary.energy)
+
+
+def phase_rows(summary: Summary) -> Iterable[tuple[str, str]]:
+    """A line for each phase of a step: its milliseconds, its share of the step, its joules where they are known."""
+    phases, latency = summary.phases, summary.latency_ms
+    if phases is None or latency is None:
+        return
+    if list(phases) == ["data"]:
+        share = phases["data"].ms / latency.mean
+        yield "Data", f"{significant(phases['data'].ms)} ms a step ({share:.0%}): reading and tokenizing, in the step"
+        return
+    names, times = max(map(len, phases)), max(len(significant(phase.ms)) for phase in phases.values())
+    for number, (name, phase) in enumerate(phases.items()):
+        text = f"{name:<{names}}  {significant(phase.ms):>{times}} ms  {phase.ms / latency.mean:>4.0%}"
+        joules = "" if phase.j is None else f"  {significant(phase.j)} J"
+        yield "" if number else "Phases", text + joules
 
 
 def recording_headline(record: RunRecord) -> str:
@@ -190,6 +213,14 @@ def _is_a_part(energy: Energy) -> bool:
 def _wall(steps: int, wall_s: float, wall_s_100_steps: float | None) -> str:
     text = f"{duration(wall_s)} for {counted(steps, 'step')}"
     return text if steps == 100 or wall_s_100_steps is None else f"{text} ({table_time(wall_s_100_steps)} for 100)"
+
+
+def _throughput(summary: Summary) -> Iterable[str]:
+    if summary.samples_per_s is not None:
+        yield f"{significant(summary.samples_per_s)} samples/s"
+    if summary.tokens_per_s is not None:
+        yield f"{significant(summary.tokens_per_s)} tokens/s"
+    yield "TFLOP/s unknown" if summary.tflop_per_s is None else f"{significant(summary.tflop_per_s)} TFLOP/s"
 
 
 def _energy(energy: Energy) -> str:

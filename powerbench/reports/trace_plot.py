@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from powerbench.analysis.checked import Checked
 from powerbench.analysis.lanes import Lane
-from powerbench.reports.chart import LEAST_TOP, axis_for, changes
+from powerbench.reports.chart import LEAST_TOP, NEW, axis_for, changes, shown_shapes
 from powerbench.reports.terminal import headline, machine_line
 from powerbench.reports.verdict import verdict
 from powerbench.units import NS_PER_S, counted, milliseconds
@@ -33,6 +33,7 @@ STYLE: dict[Any, Any] = {
     **{"figure.facecolor": "white", "svg.hashsalt": "powerbench"},
 }
 STEPS, LEVEL, BEFORE, WARM, CHANGE, BESIDE = "#8fb3d9", "#1f4e79", "#8a8a8a", "#f2e3c6", "#b3261e", "#4b6b57"
+WARMER = "#9a5b00"
 # What is written over dots and lines.
 OVER = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1.0}
 # From so many steps on their dots are small, and in an SVG a picture: it would be megabytes else.
@@ -89,6 +90,7 @@ def _draw(panels: Sequence[Axes], checked: Checked) -> None:
     _draw_latency(panels[0], checked, edges_s)
     for panel, lane in zip(panels[1:], checked.lanes, strict=True):
         _draw_lane(panel, lane, start_s, float(edges_s[-1]))
+    _mark_shapes(panels[0], checked, lambda step: float(np.interp(step, firsts, edges_s)))
     _mark_changes(panels, checked, lambda step: float(np.interp(step, firsts, edges_s)))
     panels[0].set_xlim(_before_s(checked), float(edges_s[-1]) or 1.0)
     if edges_s[-1] > 0:
@@ -122,6 +124,16 @@ def _draw_latency(panel: Axes, checked: Checked, edges_s: Floats) -> None:
         )
         panel.axvspan(_before_s(checked), 0, color=BEFORE, alpha=0.15, linewidth=0)
     _limit(panel, ms, level, at_s)
+
+
+def _mark_shapes(panel: Axes, checked: Checked, second_of: Callable[[int], float]) -> None:
+    """A diamond on the axis for each step with batches of a length that none before had."""
+    steps = shown_shapes(checked)
+    if steps:
+        lowest = panel.get_ylim()[0]
+        panel.plot([second_of(step) for step in steps], [lowest] * len(steps), "D", color=WARMER, ms=4, clip_on=False)
+        said = f"{NEW} batches of a length that none before had"
+        panel.text(0.005, 0.04, said, transform=panel.transAxes, fontsize=7.5, color=WARMER, bbox=OVER)
 
 
 def _running_median(ms: Floats) -> Floats:

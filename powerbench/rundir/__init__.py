@@ -35,6 +35,14 @@ class RunDir:
         """The steps of a rank, folded from its marks."""
         return self.path / f"steps-{rank}.csv"
 
+    def phase_marks(self, rank: int) -> Path:
+        """The memory-mapped stamps of the phases within a rank's steps."""
+        return self.path / f"phases-{rank}.bin"
+
+    def phases(self, rank: int) -> Path:
+        """The phases of a rank's steps, folded from those."""
+        return self.path / f"phases-{rank}.csv"
+
     def events(self, rank: int) -> Path:
         """What a worker said of itself."""
         return self.path / f"worker-{rank}.jsonl"
@@ -109,8 +117,13 @@ def _create(parent: Path, name: str) -> RunDir:
 
 def run_name(cell: Cell, now: datetime) -> str:
     """`20261123T173000Z-cpu-bert-tiny-inference-b16-s128`."""
-    what = (cell.device, cell.model, cell.mode, f"b{cell.batch_size}", f"s{cell.sequence_length}")
+    what = (cell.device, last_name(cell.model), cell.mode, f"b{cell.batch_size}", f"s{cell.sequence_length}")
     return "-".join((_stamp(now), *map(slug, what)))
+
+
+def last_name(model: str) -> str:
+    """A model's name without the folders before it: a path would fill the name of the run."""
+    return Path(model).resolve().name if model.startswith((".", "/")) else model
 
 
 def _stamp(now: datetime) -> str:

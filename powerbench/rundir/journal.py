@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from powerbench.records import StepTrace
@@ -9,18 +10,23 @@ from powerbench.rundir import RunDir
 from powerbench.rundir.lines import STEPS_HEADER, LineTail, LineWriter, read_events
 from powerbench.rundir.load import measured_steps
 from powerbench.rundir.marks import MarksReader
+from powerbench.rundir.phases import PHASES_HEADER, PhasesReader, phase_line
 
 
 class Journal:
     """Follows one rank: `update` folds what is new, `finish` folds the rest and removes the marks."""
 
-    def __init__(self, rundir: RunDir, *, rank: int, warmup: int) -> None:
+    def __init__(self, rundir: RunDir, *, rank: int, warmup: int, phases: Sequence[str] = ()) -> None:
+        """Follow `rank`; `phases` are those that its steps are stamped with, if any."""
         self.events: list[dict[str, Any]] = []
         self.trace = StepTrace()
         self._marks_path = rundir.marks(rank)
         self.marks = MarksReader(self._marks_path, warmup=warmup)
         self._tail = LineTail(rundir.events(rank))
         self._steps = LineWriter(rundir.steps(rank), header=STEPS_HEADER)
+        self._phase_marks_path = rundir.phase_marks(rank)
+        self._phase_marks = PhasesReader(self._phase_marks_path, phases)
+        self._phases = LineWriter(rundir.phases(rank), header=PHASES_HEADER) if phases else None
 
     def update(self, *, final: bool = False) -> None:
         """Fold the steps that are decided by now. Raises OSError where they cannot be written."""
@@ -32,12 +38,17 @@ class Journal:
         for row in zip(steps.stage, steps.start_ns, steps.submit_ns, steps.end_ns, strict=True):
             self.trace.append(*row)
         self._steps.write(_rows(steps, first=first))
+        if self._phases is not None:
+            self._phases.write(map(phase_line, self._phase_marks.read(until=len(self.trace))))
 
     def finish(self) -> None:
         """Fold everything, and only then let go of the marks. The worker must be gone."""
         self.update(final=True)
         self._steps.close()
+        if self._phases is not None:
+            self._phases.close()
         self._marks_path.unlink(missing_ok=True)
+        self._phase_marks_path.unlink(missing_ok=True)
 
     @property
     def measured(self) -> int | None:

@@ -13,6 +13,10 @@ from powerbench.errors import PowerbenchError
 from powerbench.rundir import RECORD
 
 PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
+UNITS = {"s": "s", "sec": "s", "seconds": "s", "ms": "ms", "us": "us", "µs": "us", "ns": "ns"}
+# `latency_ms`, `Latency (ms)`, `time [us]`, `ms`: a unit that is overlooked makes all a thousand times too long.
+UNIT = re.compile(rf"(?:^|[\s_(\[.-])({'|'.join(UNITS)})[)\]]?$", re.IGNORECASE)
+LATENCY = re.compile(r"latency(?![a-z])", re.IGNORECASE)
 DELIMITERS = ",;\t"
 # No step took thirty years; what is larger has another unit, or none.
 LARGEST_S = 1e9
@@ -30,7 +34,8 @@ def read_latencies(path: Path) -> ForeignLatencies:
     """The latencies in a CSV, with a header or without.
 
     A column called `latency_s`, `_ms`, `_us` or `_ns` is in that unit, any other in seconds. Columns of text may stand
-    beside it. Raises PowerbenchError that says what is wrong, and where.
+    beside it, and of numbers where it is the one called latency. Raises PowerbenchError that says what is wrong, and
+    where.
     """
     rows = _rows(path)
     if not rows:
@@ -41,8 +46,8 @@ def read_latencies(path: Path) -> ForeignLatencies:
             raise _no_csv(path, f"line {line} has {len(row)} columns, and the first {width}")
     header, body = _split(rows)
     at = _numeric_column(path, header, body)
-    unit = re.search(r"_(s|ms|us|ns)$", header[at].strip()) if header else None
-    name = unit[1] if unit else "s"
+    unit = UNIT.search(header[at].strip()) if header else None
+    name = UNITS[unit[1].lower()] if unit else "s"
     seconds = [_latency(path, line, row[at], PER_SECOND[name]) for line, row in body]
     return ForeignLatencies(seconds, name, unit is not None)
 
@@ -83,6 +88,9 @@ def _numeric_column(path: Path, header: Sequence[str], body: Sequence[tuple[int,
         raise PowerbenchError(f"{path} holds no latency but only the header: give one latency a line.")
     line, first = body[0]
     numeric = [at for at, cell in enumerate(first) if _number(cell) is not None]
+    called = [at for at in numeric if header and LATENCY.match(header[at].strip())]
+    if len(called) == 1:
+        return called[0]
     if len(numeric) > 1:
         names = " and ".join(header[at].strip() if header else f"column {at + 1}" for at in numeric[:2])
         part = f" (it is part of a run: name its folder, {path.parent})" if (path.parent / RECORD).exists() else ""

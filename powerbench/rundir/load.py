@@ -18,16 +18,19 @@ from powerbench.records import (
     SCHEMA,
     DeviceRecord,
     EnergyCurve,
+    PhaseSpan,
     RunRecord,
     Stage,
     StepTrace,
     Supervisor,
     Window,
     WorkloadRecord,
+    phases_of,
 )
 from powerbench.rundir import RECORD, RunDir
 from powerbench.rundir.lines import LineTail, read_energy, read_events, read_telemetry, read_words
 from powerbench.rundir.marks import MarksReader
+from powerbench.rundir.phases import PhasesReader, read_phases
 from powerbench.units import counted
 
 # How far two readings of one process's start time may lie apart (the kernel counts in hundredths of a second, and
@@ -60,6 +63,17 @@ class Run:
     def words(self) -> dict[str, list[tuple[int, str]]]:
         """The gauges that are words (`thermal_pressure`) by name, as (time_ns, word), read when they are asked for."""
         return read_words(RunDir(self.path).telemetry)
+
+    def phases(self, rank: int = 0) -> list[PhaseSpan]:
+        """The phases within a rank's steps, read when they are asked for; none of an ordinary run."""
+        if self.record.cell is None or not (names := phases_of(self.record.cell)):
+            return []
+        rundir = RunDir(self.path)
+        # The marks first: they are removed when all of them are rows.
+        marks = PhasesReader(rundir.phase_marks(rank), names)
+        stamped = marks.read(until=len(self.steps[rank]))
+        rows = read_phases(rundir.phases(rank))
+        return rows + [span for span in stamped if not rows or span.step > rows[-1].step]
 
     def events(self, rank: int = 0) -> list[dict[str, Any]]:
         """What the worker of a rank said of itself, read when it is asked for."""
@@ -226,6 +240,7 @@ def complete_record(record: RunRecord, events: Iterable[dict[str, Any]], steps: 
         if event["event"] == "ready":
             changes["device"] = msgspec.convert(event["device"], DeviceRecord)
             changes["workload"] = msgspec.convert(event["workload"], WorkloadRecord)
+            notes += changes["workload"].notes
             changes["environment"] = record.environment | event["environment"]
         elif event["event"] == "anchor":
             changes["device"] = msgspec.structs.replace(changes["device"], anchor_error_ns=event["error_ns"])

@@ -21,25 +21,32 @@ BYTES_A_MARK = 16
 class MarksWriter:
     """The worker's side: a preallocated, mapped file, so that a mark is two stores and survives SIGKILL.
 
-    It gets its name once it has its size, so a reader that finds it can map it whole. Raises OSError (a full disk).
+    Raises OSError (a full disk).
     """
 
     def __init__(self, path: Path, *, capacity: int) -> None:
-        size = (capacity + 1) * BYTES_A_MARK
-        if path.exists():
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
-        aside = path.with_suffix(".new")
-        fd = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-        try:
-            _allocate(fd, size)
-            self._map = mmap.mmap(fd, size)
-            aside.rename(path)
-        except OSError:
-            aside.unlink()
-            raise
-        finally:
-            os.close(fd)
-        self.view = memoryview(self._map).cast("q")
+        self.view = memoryview(new_mapped_file(path, (capacity + 1) * BYTES_A_MARK)).cast("q")
+
+
+def new_mapped_file(path: Path, size: int) -> mmap.mmap:
+    """A new file of so many bytes, all zero and all there, mapped. Raises OSError (a full disk).
+
+    It gets its name once it has its size, so a reader that finds it can map it whole.
+    """
+    if path.exists():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+    aside = path.with_suffix(".new")
+    fd = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    try:
+        _allocate(fd, size)
+        mapped = mmap.mmap(fd, size)
+        aside.rename(path)
+    except OSError:
+        aside.unlink()
+        raise
+    finally:
+        os.close(fd)
+    return mapped
 
 
 class MarksReader:

@@ -7,6 +7,7 @@ from typing import Protocol
 from powerbench.devices import Device
 from powerbench.records import Cell, WorkloadRecord
 from powerbench.workloads.bert import Bert
+from powerbench.workloads.laps import Laps
 from powerbench.workloads.sleep import Sleep
 
 
@@ -29,13 +30,16 @@ class Workload(Protocol):
     def work(self, cell: Cell) -> float:
         """How much a step does, in a unit of the workload's own: twice as much takes about twice as long."""
 
-    def build(self, cell: Cell, device: Device) -> tuple[Step, WorkloadRecord]:
-        """Everything that a step needs, in memory and on the device, and what a step is. Only in the worker."""
+    def build(self, cell: Cell, device: Device, laps: Laps | None = None) -> tuple[Step, WorkloadRecord]:
+        """Everything that a step needs, in memory and on the device, and what a step is. Only in the worker.
+
+        `laps` takes the stamps of the phases, where the cell asks for any (`phases_of`).
+        """
 
 
 WORKLOADS: dict[str, Workload] = {"bert": Bert(), "sleep": Sleep()}
 
 
 def workload_of(model: str) -> Workload:
-    """The workload that runs `model`: the control by its name, else a BERT."""
+    """The workload that runs `model`: the control by its name, else a classifier."""
     return WORKLOADS["sleep" if model == "sleep" else "bert"]

@@ -6,11 +6,12 @@ import time
 from typing import TYPE_CHECKING
 
 from powerbench.errors import UsageError
-from powerbench.records import Cell, WorkloadRecord
+from powerbench.records import Cell, WorkloadRecord, phases_of
 
 if TYPE_CHECKING:
     from powerbench.devices import Device
     from powerbench.workloads import Step
+    from powerbench.workloads.laps import Laps
 
 
 class Sleep:
@@ -22,12 +23,14 @@ class Sleep:
         """Only the processor can sleep."""
         if cell.device not in ("auto", self.only_device):
             raise UsageError(f"The model sleep runs on the cpu, not on {cell.device}: leave --device out.")
+        if phases_of(cell):
+            raise UsageError("The model sleep has no phases and reads nothing: leave --phases and --include-data out.")
 
     def work(self, cell: Cell) -> float:
         """Milliseconds."""
         return cell.sleep_ms
 
-    def build(self, cell: Cell, device: Device) -> tuple[Step, WorkloadRecord]:
+    def build(self, cell: Cell, device: Device, laps: Laps | None = None) -> tuple[Step, WorkloadRecord]:
         """Nothing to build."""
         seconds = cell.sleep_ms / 1000
 

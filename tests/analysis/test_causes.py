@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from powerbench.analysis.causes import Cause, Recorded, find_causes, unexplained
 from powerbench.analysis.latencies import from_submissions
 from powerbench.analysis.slowdown import Slowdown, Spikes, Verdict, find_slowdown
-from powerbench.records import DeviceRecord, EnergyCurve, RunRecord, StepTrace
+from powerbench.records import DeviceRecord, EnergyCurve, RunRecord, StepTrace, WorkloadRecord
 from tests.rundir import MS, START, a_cell, a_rail, a_record, steps_lasting
 
 S = 1_000_000_000
@@ -282,6 +282,21 @@ class TestGrowth:
         assert "All steps had the same shapes, so no new graph should have been made and kept" in found.counter_evidence
         assert compiled.evidence.endswith("; torch.compile made 31 graphs more meanwhile.")
         assert compiled.counter_evidence == "Nothing was swapped, so the growth alone need not have cost time."
+
+    def test_outside_of_torch_s_counters_where_new_shapes_kept_coming_names_them(self) -> None:
+        events = memory(allocated=self.STAYS, driver=self.STAYS)
+        gauges = {**QUIET, "worker0.rss_bytes": growing(2e9, 9e9)}
+        settled, padded = (
+            on_mps(workload=WorkloadRecord(samples_per_step=32, batch_lengths=[16, 24, *lengths]))
+            for lengths in ([16] * 98, [16] * 48 + list(range(32, 82)))
+        )
+
+        (few,) = causes(gauges, record=settled, events=events)
+        (many,) = causes(gauges, record=padded, events=events)
+
+        assert "; 2 steps had batches of a length that none before had, the last of them step 1, and " in few.evidence
+        assert "; 52 steps had batches of a length that none before had, the last of them step 99, " in many.evidence
+        assert many.counter_evidence == "Nothing was swapped, so the growth alone need not have cost time."
 
     def test_of_a_worker_on_the_cpu_is_growth_and_no_more_is_known(self) -> None:
         (found,) = causes({**QUIET, "worker0.rss_bytes": growing(1e9, 2e9)})

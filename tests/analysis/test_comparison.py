@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from powerbench.analysis.gate import judge
 from powerbench.errors import PowerbenchError
 from powerbench.records import Clock, EnergyCurve, StepTrace
 from powerbench.rundir.load import Run
+from powerbench.rundir.many import Runs
 from tests.rundir import MS, START, a_cell, a_rail, a_record, steps_lasting
 
 KEYS = ["a", "b", "threshold", "cells", "geometric_mean", "differs", "not_compared", "notes", "gate"]
@@ -89,7 +91,7 @@ class TestAComparison:
         assert comparison.cells[0].processes == (2, 2)
         [missing] = comparison.not_compared
         assert (missing.side, missing.runs, missing.is_gap) == ("B", ["late"], False)
-        assert missing.reason == "timeout: max_seconds was over"
+        assert missing.reason == "out of time: max_seconds was over"
 
     def test_of_the_same_run_is_refused(self) -> None:
         a = repeats("a", 20, 20)
@@ -100,6 +102,27 @@ class TestAComparison:
     def test_of_a_recording_of_power_is_refused(self) -> None:
         with pytest.raises(PowerbenchError, match="after is a recording of power alone and has no steps"):
             compared(repeats("a", 20), [run("power", cell=None)])
+
+
+def test_runs_are_read_when_they_are_come_to_and_let_go_of() -> None:
+    """Twice each at most, and never more than two of them in memory, the last and the next."""
+    alive: list[weakref.ref[Run]] = []
+    most = 0
+
+    def load(path: Path) -> Run:
+        nonlocal most
+        loaded = run(str(path), *[20] * 30)
+        alive.append(weakref.ref(loaded))
+        most = max(most, sum(one() is not None for one in alive))
+        return loaded
+
+    sides = [Runs([Path(f"{name}{at}") for at in range(10)], load=load) for name in "ab"]
+
+    comparison = compare_runs(*sides, names=("before", "after"), threshold=0.05)
+
+    assert comparison.cells[0].processes == (10, 10)
+    assert len(alive) <= 2 * 20
+    assert most <= 2
 
 
 class TestNotes:
@@ -139,6 +162,15 @@ class TestNotes:
             "2 runs of B found no steady state (slowdown), so the ratio depends on how long one measures; "
             "`powerbench trace` says more."
         ]
+
+    def test_do_not_say_twice_that_there_is_no_steady_state(self) -> None:
+        rising = run("b0", *[20 + 0.2 * step for step in range(100)])
+        there_and_back = [run(f"b{at}", *[20] * 60, *[30] * 60, *[20] * 60) for at in (1, 2)]
+
+        [note] = compared(repeats("a", 20, 20), there_and_back).notes
+        assert note.startswith("2 runs of B found no steady state, so the ratio ")
+        [note] = compared(repeats("a", 20, 20), [rising, *there_and_back]).notes
+        assert note.startswith("3 runs of B found no steady state (1 slowdown), so the ratio ")
 
     @pytest.mark.parametrize(
         ("starts_a", "starts_b", "first"), [((1, 2), (3, 4), "A"), ((3, 4), (1, 2), "B"), ((1, 3), (2, 4), None)]
@@ -249,7 +281,7 @@ class TestAGateOverRuns:
         return gate.outcome, gate.reasons
 
     def test_has_not_measured_a_cell_that_ran_out_of_memory_in_b_alone(self) -> None:
-        said = "bert-tiny, inference, batch 16 x sequence 128: oom: the device ran out of memory (B)"
+        said = "bert-tiny, inference, batch 16 x sequence 128: out of memory: the device ran out of memory (B)"
 
         assert self.of(repeats("a", 20, 20), [oom("b")]) == ("could not measure", [said])
 

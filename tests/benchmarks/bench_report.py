@@ -2,8 +2,8 @@
 
 Usage: bench_report.py [RUNS]   (10,000 without RUNS)
 
-They are copies of a recorded run of 25 steps with a few settings changed, some with the joules of a meter: the limits
-are 20 s and 500 MB for each format, on two cores.
+They are copies of a recorded run of 25 steps with a few settings changed, some with the joules of a meter. The limits
+on two cores are 20 s and 500 MB for each format, and for JSON, which holds the verdict on each run's steps, 60 s.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "schema-1"
 FILES = ("steps-0.csv", "telemetry.csv", "worker-0.jsonl", "worker-0.log")
 METERED_ONE_IN = 4
 PERIOD_NS = 10_000_000
-MOST_S = 20.0
+MOST_S = {"terminal": 20.0, "markdown": 20.0, "csv": 20.0, "parquet": 20.0, "json": 60.0}
 MOST_MB = 500.0
 
 
@@ -34,8 +34,8 @@ def main(runs: int) -> int:
     """Make the runs, report them in every form of table, and print what it took."""
     with tempfile.TemporaryDirectory() as folder:
         make_runs(Path(folder), runs)
-        took = [measured(Path(folder), name) for name in ("terminal", "markdown", "csv", "json", "parquet")]
-    return 0 if all(seconds <= MOST_S and megabytes <= MOST_MB for seconds, megabytes in took) else 1
+        took = {name: measured(Path(folder), name) for name in MOST_S}
+    return 0 if all(seconds <= MOST_S[name] and mb <= MOST_MB for name, (seconds, mb) in took.items()) else 1
 
 
 def make_runs(folder: Path, runs: int) -> None:

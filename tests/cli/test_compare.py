@@ -39,7 +39,7 @@ def test_a_comparison_is_on_stdout_and_ends_well_whatever_it_finds(
 
     told = capsys.readouterr()
     assert told.err == ""
-    assert "Latency, ms  20.0  30.0  1.500" in told.out
+    assert "Median, ms  20.0  30.0  1.500" in told.out
 
 
 @pytest.mark.parametrize(
@@ -62,14 +62,44 @@ def test_a_gate_has_an_exit_status_for_each_outcome(
 
 
 def test_a_gate_that_measured_nothing_does_not_pass(capsys: Screen, before: Path, tmp_path: Path) -> None:
-    after = repeats(tmp_path / "after", 20.0, status="oom", reason="out of memory")
+    after = repeats(tmp_path / "after", 20.0, status="oom", reason="it is full")
 
-    assert main(["compare", str(before), str(after), "--fail-above", "5%"]) == 5
+    assert main(["compare", str(before), str(after), "--fail-above", "5%"]) == 1
 
     told = capsys.readouterr()
     assert "No cell was completed on both sides." in told.out
     assert "Could not measure: not everything that A has could be compared." in told.err
-    assert "oom: out of memory (B)" in told.err
+    assert "out of memory: it is full (B)" in told.err
+
+
+def test_a_share_in_the_place_of_a_percentage_is_refused(capsys: Screen, before: Path, tmp_path: Path) -> None:
+    after = repeats(tmp_path / "after", 20.0, 20.0)
+
+    assert main(["compare", str(before), str(after), "--fail-above", "0.05"]) == 2
+
+    assert capsys.readouterr().err == (
+        "powerbench: --fail-above 0.05 is open to two readings: write 5% if it is a share, or 0.05% if it is so few "
+        "percent.\n"
+    )
+    assert main(["compare", str(before), str(after), "--fail-above", "0.05%"]) in (0, 5)
+    assert main(["compare", str(before), str(after), "--fail-above", "0.5"]) in (0, 5)
+
+
+def test_noise_and_what_was_not_measured_end_differently(before: Path, tmp_path: Path) -> None:
+    noisy = repeats(tmp_path / "noisy", 20.0, 22.0, 21.0)
+    partly = repeats(tmp_path / "partly", 20.0, 20.0, 20.0)
+    write_run(before / "more", a_record(cell=a_cell(batch_size=64)), rows=rows_of(steps_lasting(*[20.0] * 100)))
+
+    one_cell = repeats(tmp_path / "before-of-one-cell", 20.0, 20.1, 19.9)
+    assert main(["compare", str(one_cell), str(noisy), "--fail-above", "5%"]) == 5
+    assert main(["compare", str(before), str(partly), "--fail-above", "5%"]) == 1
+
+
+def test_help_has_an_exit_status_for_each_outcome(capsys: Screen) -> None:
+    assert main(["compare", "--help"]) == 0
+
+    told = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "Exit 4 where B costs so much more, 5 where noise hides that, 1 where it was not measured." in told
 
 
 def test_without_a_gate_nothing_to_compare_is_no_success(before: Path, tmp_path: Path) -> None:
@@ -134,3 +164,24 @@ def test_a_threshold_is_a_percentage(capsys: Screen, before: Path, wrong: str) -
     assert main(["compare", str(before), str(before), f"--fail-above={wrong}"]) == 2
 
     assert "--fail-above must be a percentage above 0, such as 5%" in capsys.readouterr().err
+
+
+def test_a_damaged_run_is_named_and_left_out(capsys: Screen, before: Path, tmp_path: Path) -> None:
+    after = repeats(tmp_path / "after", 30.0, 30.1, 29.9)
+    (after / "run1/run.json").write_text("{")
+
+    assert main(["compare", str(before), str(after), "--json"]) == 0
+
+    told = capsys.readouterr()
+    assert told.err.startswith(f"powerbench: Left out: {after / 'run1/run.json'} is no run record")
+    assert json.loads(told.out)["cells"][0]["processes"] == [3, 2]
+
+
+def test_a_folder_of_damaged_runs_is_refused(capsys: Screen, before: Path, tmp_path: Path) -> None:
+    after = repeats(tmp_path / "after", 20.0, 20.0)
+    for at in (0, 1):
+        (after / f"run{at}/run.json").write_text("{")
+
+    assert main(["compare", str(before), str(after), "--fail-above", "5%"]) == 1
+
+    assert "None of the 2 runs can be read; the first: " in capsys.readouterr().err

@@ -107,7 +107,7 @@ def test_a_wrong_setting_is_wrong_usage(capsys: Screen, tmp_path: Path, typed: s
     [
         ("--set seed={", "powerbench: --set seed={: the value is no YAML: "),
         ("--device abacus", "powerbench: There is no device called 'abacus'; choose one of auto, "),
-        ("--model gpt-17", "powerbench: There is no built-in model called 'gpt-17'; choose one of bert-base-cased, "),
+        ("--model ./gpt-17", "powerbench: There is no folder ./gpt-17: name one that holds a config.json, a model on "),
         ("--model sleep --device cuda", "powerbench: The model sleep runs on the cpu, not on cuda"),
         ("--set nonsense=1", "powerbench: In --set, 'nonsense' is not a setting; "),
     ],

@@ -46,6 +46,7 @@ def test_each_cell_is_measured_in_both_in_turns_and_compared(tmp_path: Path, oth
     assert [it["interpreter"] == str(other) for it in interpreters] == [False, True, True, False]
     turns = [line.rpartition(", in ")[2] for line in done.stderr.splitlines() if line.startswith("[")]
     assert turns == ["A", "B", "B", "A"]
+    assert done.stderr.splitlines()[1:3] == [f"A is {sys.executable}", f"B is {other}"]
     [cell] = json.loads(done.stdout)["cells"]
     assert cell["processes"] == [2, 2]
     assert cell["latency_ms"]["verdict"] in ("indistinguishable", "inconclusive")
@@ -64,6 +65,12 @@ def test_without_a_number_there_are_three_repeats_in_each(tmp_path: Path, other:
     assert [(one["repeat"], one["interpreter"] is None) for one in planned] == [
         *((1, True), (1, False), (2, False), (2, True), (3, True), (3, False))
     ]
+
+
+def test_a_dry_run_says_which_python_is_which(tmp_path: Path, other: Path) -> None:
+    done = powerbench("run", *QUICK, "--against", other, "--output", tmp_path / "runs", "--dry-run")
+
+    assert done.stderr == f"A is {sys.executable}\nB is {other}\n"
 
 
 def test_an_interpreter_that_lacks_what_a_step_needs_is_refused_before_anything_is_measured(

@@ -98,7 +98,8 @@ def says(capsys: pytest.CaptureFixture[str]) -> Says:
     def said(run: Run) -> str:
         show(run, json=False)
         first, *rest = capsys.readouterr().err.strip().splitlines()
-        assert rest == [f"Recorded in {run.path}", f"See it again with: powerbench report {run.path}"]
+        again = "trace" if run.record.the_cell.trace else "report"
+        assert rest == [f"Recorded in {run.path}", f"See it again with: powerbench {again} {run.path}"]
         return first.removeprefix("powerbench: ")
 
     return said

@@ -13,16 +13,23 @@ from powerbench.devices import DEVICES
 from powerbench.records import Cell
 from powerbench.reports.terminal import as_terminal
 from powerbench.rundir.load import Run, load_run
-from powerbench.workloads.bert import SIZES, Bert, build_model, flop_per_sample, training_step
+from powerbench.workloads.bert import Bert
+from powerbench.workloads.models import load_config, load_model
+from powerbench.workloads.operations import flop_per_sample
+from powerbench.workloads.sizes import SIZES
+from powerbench.workloads.steps import training_step
 from tests.e2e.commands import powerbench, running_in
 
 CPU = DEVICES["cpu"]
-TINY = ("--model", "bert-tiny", "--batch-size", "2", "--sequence-length", "16", "--steps", "6", "--warmup", "2")
+SMALL = ("--batch-size", "2", "--sequence-length", "16")
 
 
-def measured(folder: Path, *arguments: str, **options: Any) -> tuple[Run, dict[str, Any]]:
+def measured(
+    folder: Path, *arguments: str, size: tuple[str, ...] = SMALL, **options: Any
+) -> tuple[Run, dict[str, Any]]:
     """A run of bert-tiny with these arguments, as it lies on disk, and what `--json` printed."""
-    done = powerbench("run", *TINY, *arguments, "--json", "--output", folder, **options)
+    steps = ("--model", "bert-tiny", "--steps", "6", "--warmup", "2")
+    done = powerbench("run", *steps, *size, *arguments, "--json", "--output", folder, **options)
     assert done.status == 0, done.stderr
     run = load_run(running_in(folder))
     assert run.record.status == "complete"
@@ -43,8 +50,9 @@ def test_compiling_is_told_apart_and_in_no_step_and_attention_where_it_is_not_th
     """Of the smallest size and in float32: compiling takes half a minute, and in bfloat16 twice that."""
     fresh = {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}  # else a second run of this test compiles nothing
     smallest = ("--batch-size", "1", "--sequence-length", "8", "--mode", "inference")
+    ways = ("--attention", "eager", "--compile")
 
-    run, _ = measured(tmp_path / "runs", *smallest, "--attention", "eager", "--compile", env=fresh)
+    run, _ = measured(tmp_path / "runs", *ways, size=smallest, env=fresh)
 
     cell, work = run.record.the_cell, run.record.workload
     assert (cell.compile, cell.attention) == (True, "eager")
@@ -69,7 +77,9 @@ def test_float16_on_one_thread_and_all_batches_of_a_step_are_recorded_and_told(t
     assert ", 1 thread, " in as_terminal([run]).splitlines()[1]
     assert work is not None
     assert work.samples_per_step == 6
-    assert work.flop_per_step == 6 * flop_per_sample(SIZES["bert-tiny"], Cell(mode="training", sequence_length=16))
+    flop = flop_per_sample(load_config(cell, labels=2), mode="training", tokens=16)
+    assert flop is not None
+    assert work.flop_per_step == 6 * flop
     assert summary["batch_size"] == 2
     assert math.isclose(summary["samples_per_s"], 6 * 6 / summary["wall_s"])
     assert math.isclose(summary["tflop_per_s"], 6 * work.flop_per_step / 1e12 / summary["wall_s"])
@@ -111,7 +121,7 @@ class TestAccumulation:
 
 def test_a_step_changes_nothing_that_its_compiled_form_depends_on() -> None:
     cell = Cell(model="bert-tiny", batch_size=2, sequence_length=16)
-    model = build_model(cell)
+    model = load_model(cell, load_config(cell, labels=2))
     before = model.config.to_dict()
 
     training_step(cell, model, lambda index: make_pool(2, 16), CPU)(0)
@@ -145,7 +155,9 @@ def gradients(cell: Cell, batches: list[dict[str, Any]]) -> list[Any]:
 
     Bert().check(cell)
     torch.manual_seed(0)
-    step = training_step(cell, build_model(cell).eval(), lambda index: batches[index % len(batches)], CPU)
+    step = training_step(
+        cell, load_model(cell, load_config(cell, labels=2)).eval(), lambda index: batches[index % len(batches)], CPU
+    )
     hook = register_optimizer_step_pre_hook(note)
     try:
         step(0)

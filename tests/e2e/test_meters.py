@@ -22,7 +22,6 @@ from powerbench.records import EnergyCurve, Gauge, RailRecord, Reading, StepTrac
 from powerbench.session import record_run
 from powerbench.units import duration
 from tests.e2e.commands import (
-    ENDLESS,
     SLEEP,
     Done,
     ended,
@@ -47,7 +46,14 @@ from tests.power.fake_powermetrics import install
 from tests.rundir import START, a_record
 
 S = 1_000_000_000
-RUN = ("run", *SLEEP, "--warmup", "5", "--steps", "20", "--idle", "0.5")
+
+
+def asking(*, steps: int = 20, warmup: int = 5) -> tuple[str, ...]:
+    """The beginning of a run's command line; what stands there must not be given again."""
+    return ("run", *SLEEP, "--warmup", str(warmup), "--steps", str(steps), "--idle", "0.5")
+
+
+RUN = asking()
 BY_RAPL = ("--power", "rapl")
 BY_POWERMETRICS = ("--power", "powermetrics")
 MAX_UJ = 262_143_328_850
@@ -171,9 +177,11 @@ def run(*arguments: str | Path, env: Mapping[str, str], output: Path, asked: Seq
     return measured(powerbench(*asked, *arguments, "--output", output, "--json", env=dict(env)))
 
 
-def begin(*arguments: str | Path, env: Mapping[str, str], output: Path) -> subprocess.Popen[str]:
+def begin(
+    *arguments: str | Path, env: Mapping[str, str], output: Path, asked: Sequence[str] = RUN
+) -> subprocess.Popen[str]:
     """Start a run, to be troubled on its way."""
-    return start(*RUN, *arguments, "--output", output, "--json", env=dict(env))
+    return start(*asked, *arguments, "--output", output, "--json", env=dict(env))
 
 
 def truly(power_w: float, *, rel: float = FULL) -> Any:
@@ -303,8 +311,8 @@ def woken(tmp_path_factory: pytest.TempPathFactory) -> Measured:
     folder = tmp_path_factory.mktemp("woken")
     with a_socket(folder / "sys", power_w=10) as machine:
         # it wakes up behind a reading that closes the rest, and is at work long before 60 steps of warm-up are over
-        asked = (*BY_RAPL, "--min-seconds", "2", "--warmup", "60")
-        working = begin(*asked, env=machine.variables, output=folder / "runs")
+        asked, env = (*BY_RAPL, "--min-seconds", "2"), machine.variables
+        working = begin(*asked, env=env, output=folder / "runs", asked=asking(warmup=60))
         path = running_in(folder / "runs")
         worker_of(path)
         rested_ns = record_of(path)["windows"]["idle"]["end_ns"]
@@ -535,10 +543,10 @@ class TestTroubleWithRapl:
 
     def test_steps_that_are_over_between_two_readings_have_no_figure(self, folder: Path, runs: Path) -> None:
         with a_socket(folder / "sys") as machine:
-            quick = run(*BY_RAPL, "--min-seconds", "0", env=machine.variables, output=runs)
+            quick = run(*BY_RAPL, "--min-seconds", "0", env=machine.variables, output=runs, asked=asking(steps=2))
 
         assert quick.done.status == 0
-        latency_is_whole(quick, seconds=0.1)
+        latency_is_whole(quick, seconds=0.01)
         assert quick.summary["energy"] is None
         few, how_long = quick.summary["energy_reason"].split("; ")
         assert few in (f"only {n} of the meter fell into the steps" for n in ("0 readings", "1 reading", "2 readings"))
@@ -584,7 +592,8 @@ class TestWhatIsAskedFor:
 def test_a_killed_supervisor_leaves_the_energy_until_then_and_nobody_at_work(folder: Path, runs: Path) -> None:
     (folder / "meter").mkdir()
     program = install(folder / "meter", watts={"cpu": 10, "gpu": 5, "ane": 1})
-    running = begin(*BY_POWERMETRICS, *ENDLESS, env={"POWERBENCH_POWERMETRICS": str(program)}, output=runs)
+    variables = {"POWERBENCH_POWERMETRICS": str(program)}
+    running = begin(*BY_POWERMETRICS, env=variables, output=runs, asked=asking(steps=1_000_000))
     path = stepping_in(runs, steps=300)
     powermetrics_of(folder / "meter")
     kill(running)

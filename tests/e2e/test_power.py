@@ -115,7 +115,7 @@ class TestUntilASignal:
         (summary,) = [report(runs / "latest")]
 
         assert summary["status"] == "interrupted"
-        assert summary["energy"]["mean_w"] == pytest.approx(40, rel=0.01)
+        assert summary["energy"]["mean_w"] == pytest.approx(40, rel=0.1)
         assert summary["energy"]["partial"] is False
         assert summary["wall_s"] > 0.5
 
@@ -127,7 +127,7 @@ class TestUntilASignal:
         ended(process)
 
         assert summary["status"] == "running"
-        assert summary["energy"]["mean_w"] == pytest.approx(40, rel=0.01)
+        assert summary["energy"]["mean_w"] == pytest.approx(40, rel=0.1)
 
     def test_on_a_terminal_the_lines_are_rewritten_in_place(self, machine: Counters, runs: Path) -> None:
         os.environ |= machine.variables
@@ -318,7 +318,7 @@ class TestAttach:
 
         assert summary["status"] == "complete"
         assert summary["energy"]["partial"] is True
-        assert summary["energy"]["mean_w"] == pytest.approx(40, rel=0.01)
+        assert summary["energy"]["mean_w"] == pytest.approx(40, rel=0.1)
         assert any("the recorder has ended" in note for note in summary["notes"])
 
     def test_a_recording_that_has_ended_can_be_joined_afterwards(

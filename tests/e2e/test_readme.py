@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 
 import powerbench
 from powerbench.settings import TYPES
+from tests.e2e.commands import SLEEP
 from tests.e2e.commands import powerbench as run_powerbench
 
 README = Path(powerbench.__file__).parents[1] / "README.md"
@@ -98,3 +101,42 @@ def test_a_profile_that_the_readme_names_is_shipped(arguments: list[str]) -> Non
         pytest.skip("it names none")
 
     assert run_powerbench("profiles", name).status == 0
+
+
+GATE = commands_in(README.read_text("utf-8").partition("### A gate in CI")[2].partition("\n### ")[0])
+
+
+class TestTheGateOfTheReadme:
+    """Its own commands, of the control and in a folder of their own, since what they need is in no checkout."""
+
+    def measured(self, folder: Path, arguments: list[str]) -> None:
+        known = {"change/.venv/bin/python": sys.executable, "/tmp/gate": str(folder)}
+        for name, ours in known.items():
+            arguments = [argument.replace(name, ours) for argument in arguments]
+        done = run_powerbench(*arguments, *SLEEP, "--power", "none", cwd=folder)
+        assert done.status == 0, done.stderr
+
+    def judged(self, folder: Path, arguments: list[str]) -> tuple[list[int], list[str]]:
+        """How many runs there are on both sides, and what is noted of them but for how steady they were."""
+        arguments = [argument.replace("/tmp/gate", str(folder)) for argument in arguments]
+        assert arguments[-2:] == ["--fail-above", "5%"]
+        done = run_powerbench(*arguments, "--json", cwd=folder)
+        assert done.status in (0, 4, 5), done.stderr
+        [cell] = json.loads(done.stdout)["cells"]
+        return cell["processes"], [note for note in json.loads(done.stdout)["notes"] if "no steady state" not in note]
+
+    def test_of_two_environments_finds_what_it_compares_and_has_nothing_against_it(self, tmp_path: Path) -> None:
+        run, compare = GATE[:2]
+
+        self.measured(tmp_path, run)
+
+        assert self.judged(tmp_path, compare) == ([5, 5], [])
+
+    def test_of_two_folders_finds_what_it_compares_and_has_nothing_against_it(self, tmp_path: Path) -> None:
+        *runs, compare = GATE[2:]
+
+        for _ in range(2):  # five times in the README
+            for run in runs:
+                self.measured(tmp_path, run)
+
+        assert self.judged(tmp_path, compare) == ([2, 2], [])

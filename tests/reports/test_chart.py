@@ -52,6 +52,15 @@ def test_a_jump_with_power_that_falls_is_seen_at_once() -> None:
     )
 
 
+def test_batches_of_new_lengths_are_marked_under_their_steps() -> None:
+    found = Checked(**vars(checked([100.0] * 20)) | {"new_shapes": [0, 7, 50]})
+
+    lines = chart(found, TWENTY)
+
+    assert lines[7:9] == ["              ◆      ◆", ""]
+    assert " ".join(" ".join(lines[9:]).split()) == "20 steps in 2.00s. ◆ batches of a length that none before had."
+
+
 def test_labels_stand_beside_the_chart_where_there_is_room() -> None:
     assert drawn([100.0] * 40, size=Size(width=78, height=2)) == (
         "  latency     100 ms ┤████████████████████████████████████████\n"

@@ -21,6 +21,12 @@ USUAL: dict[str, Any] = {"device": "cpu", "copy": "blocking", "sync_every": 1, "
         ({}, ""),
         ({"model": "bert-tiny", "batch_size": 8, "trace": True}, " --model bert-tiny --batch-size 8 --trace"),
         ({"dropout": False, "compile": True}, " --set dropout=false --compile"),
+        ({"batches": 8}, ""),
+        (
+            {"weights": "pretrained", "dataset": "my rows.csv", "pad": "longest", "include_data": True, "batches": 8},
+            " --weights pretrained --dataset 'my rows.csv' --pad longest --include-data --set batches=8",
+        ),
+        ({"optimizer": "sgd", "fused": False, "phases": True}, " --phases --optimizer sgd --set fused=false"),
         ({"sync_every": 0, "copy": "resident"}, " --copy resident --sync-every 0"),
         ({"min_seconds": 600.0, "learning_rate": 3e-05}, " --min-seconds 600 --set learning_rate=3e-05"),
         ({"limits": Limits(swap_out_mb=None)}, " --set limits.swap_out_mb=null"),

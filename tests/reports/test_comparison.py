@@ -56,13 +56,19 @@ def test_one_cell_is_a_table_of_quantities() -> None:
         "\n"
         "bert-tiny, inference, batch 16 x sequence 128\n"
         "\n"
-        "                   A      B  B / A    95% interval\n"
-        "  Latency, ms   20.0   25.0  1.250  1.201 to 1.305  slower\n"
-        "  Samples/s      800    640  0.800  0.766 to 0.833  slower\n"
-        "  J a step     0.401  0.402  1.002  0.991 to 1.011  indistinguishable\n"
+        "                  A      B  B / A    95% interval\n"
+        "  Median, ms   20.0   25.0  1.250  1.201 to 1.305  slower\n"
+        "  Samples/s     800    640  0.800  0.766 to 0.833  slower\n"
+        "  J a step    0.401  0.402  1.002  0.991 to 1.011  indistinguishable\n"
         "\n"
         "Nothing else that was recorded differs between A and B."
     )
+
+
+def test_how_many_runs_a_side_has_stays_on_one_line() -> None:
+    comparison = a_comparison(a_cell(), a=f"/home/{'x' * 65}", b="b")
+
+    assert as_text(comparison).splitlines()[:3] == [f"A  /home/{'x' * 65}", "   (3 runs)", "B  b (5 runs)"]
 
 
 def test_several_cells_are_a_table_for_each_quantity_with_their_mean() -> None:
@@ -126,18 +132,23 @@ def test_energy_that_is_not_compared_has_its_reason() -> None:
 
 
 def test_what_was_left_out_and_notes_stand_below() -> None:
-    missing = NotCompared(cell={}, title="bert-large", side="both", runs=[], reason="oom: out of memory", is_gap=False)
+    missing = NotCompared(
+        cell={}, title="bert-large", side="both", runs=[], reason="out of memory: at step 3", is_gap=False
+    )
 
     text = as_text(a_comparison(a_cell(), not_compared=[missing], notes=["It rained."]))
 
-    assert text.split("\n\n")[-2:] == ["Not compared\n  A and B: bert-large: oom: out of memory", "  Note: It rained."]
+    assert text.split("\n\n")[-2:] == [
+        "Not compared\n  A and B: bert-large: out of memory: at step 3",
+        "  Note: It rained.",
+    ]
 
 
 def test_an_interval_that_is_unknown_is_a_word() -> None:
     alone = msgspec.structs.replace(LATENCY, ci95=None, verdict="inconclusive")
 
-    [line] = [it for it in as_text(a_comparison(a_cell(latency_ms=alone))).splitlines() if "Latency" in it]
-    assert line.split() == ["Latency,", "ms", "20.0", "25.0", "1.250", "unknown", "inconclusive"]
+    [line] = [it for it in as_text(a_comparison(a_cell(latency_ms=alone))).splitlines() if "Median" in it]
+    assert line.split() == ["Median,", "ms", "20.0", "25.0", "1.250", "unknown", "inconclusive"]
 
 
 def test_no_line_is_wider_than_a_terminal() -> None:

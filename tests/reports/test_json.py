@@ -27,8 +27,8 @@ def test_one_run_is_the_object_of_the_design() -> None:
         **{"batch_size": 16, "sequence_length": 128, "dtype": "float32"},
         **{"steps": 200, "warmup_steps": 0, "wall_s": 4.0, "wall_s_100_steps": 2.0},
         "latency_ms": {"mean": 20.0, "median": 20.0, "p5": 20.0, "p95": 20.0, "min": 20.0, "max": 20.0},
-        **{"samples_per_s": 800.0, "tflop_per_s": 0.05, "peak_memory_bytes": 512_000_000},
-        **{"energy": None, "energy_reason": "no meter was recorded with this run", "notes": []},
+        **{"samples_per_s": 800.0, "tokens_per_s": None, "tflop_per_s": 0.05, "peak_memory_bytes": 512_000_000},
+        **{"energy": None, "energy_reason": "no meter was recorded with this run", "phases": None, "notes": []},
     }
 
 
@@ -41,8 +41,9 @@ def test_what_is_not_known_is_null_and_never_zero() -> None:
 
     unknown = {key for key, value in told.items() if value is None}
     assert unknown == {
-        *("reason", "timer", "wall_s", "wall_s_100_steps", "latency_ms", "samples_per_s", "tflop_per_s"),
-        *("peak_memory_bytes", "energy", "slowdown"),
+        *("reason", "timer", "wall_s", "wall_s_100_steps", "latency_ms"),
+        *("samples_per_s", "tokens_per_s", "tflop_per_s"),
+        *("peak_memory_bytes", "energy", "slowdown", "phases"),
     }
 
 

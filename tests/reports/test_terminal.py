@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from powerbench.records import RunRecord, StepTrace
+from powerbench.records import RunRecord, StepTrace, WorkloadRecord
 from powerbench.reports.terminal import as_terminal
 from powerbench.rundir.load import Run
 from tests.rundir import a_cell, a_record, steps_lasting
@@ -97,6 +97,35 @@ def test_the_control_has_no_throughput_and_no_torch() -> None:
 
     assert text.startswith("sleep, 2.50 ms a step (the control)\ncpu: Abacus 3000, Linux 6\n")
     assert "samples/s" not in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"dataset": "data/rows.csv"}, "text of data/rows.csv"),
+        ({"optimizer": "sgd"}, "sgd"),
+        ({"optimizer": "adamw", "fused": True}, "fused adamw"),
+        ({"weights": "pretrained"}, "pretrained weights"),
+    ],
+)
+def test_what_makes_a_step_another_is_told_above(changes: dict[str, Any], told: str) -> None:
+    cell = a_cell(**{"mode": "training"} | changes)
+
+    assert as_terminal([a_run(cell=cell)]).startswith(
+        f"bert-tiny, training, batch 16 x sequence 128, float32, {told}\n"
+    )
+
+
+def test_padding_to_the_longest_is_told_and_tokens_are_counted() -> None:
+    work = WorkloadRecord(samples_per_step=16, flop_per_step=1e9, tokens_per_step=400.0)
+    run = a_run(cell=a_cell(dataset="rows.csv", pad="longest"), workload=work)
+
+    assert "sequence 128, float32, text of rows.csv, padded to the longest\n" in as_terminal([run]).replace(",\n", ", ")
+    assert line(run, "Throughput") == "800 samples/s, 20,000 tokens/s, 0.0500 TFLOP/s"
+
+
+def test_operations_that_are_not_known_are_said_to_be() -> None:
+    assert line(a_run(workload=WorkloadRecord(samples_per_step=16)), "Throughput") == "800 samples/s, TFLOP/s unknown"
 
 
 def test_what_is_not_known_is_not_shown() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -32,6 +33,14 @@ def test_a_throttled_run_has_its_lanes_and_the_step_at_which_it_became_slower(tm
     for text in ("Slowdown: ", "slower from here (step 100)", "power W", "clock MHz", "gpu0"):
         assert text in " ".join(shown.split())
     assert "1 step above the axis, the slowest 900 ms" in shown
+
+
+def test_batches_of_new_lengths_are_marked(tmp_path: Path) -> None:
+    checked = replace(check_latencies("times.csv", [0.1] * 30), new_shapes=[0, 7])
+
+    plot_trace(checked, tmp_path / "shapes.svg")
+
+    assert "◆ batches of a length that none before had" in words(tmp_path / "shapes.svg")
 
 
 def test_the_axis_of_steps_has_no_step_that_there_is_not(tmp_path: Path) -> None:

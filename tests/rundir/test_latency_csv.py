@@ -67,17 +67,37 @@ def test_whatever_the_bytes_there_are_latencies_or_a_sentence(file: Path, conten
     assert all(0 <= each < float("inf") for each in found)
 
 
-@pytest.mark.parametrize("name", ["time", "latency", "seconds"])
+@pytest.mark.parametrize("name", ["time", "latency", "duration"])
 def test_a_name_without_a_unit_is_seconds_and_that_is_known(file: Path, name: str) -> None:
     file.write_text(f"{name}\n1.5\n")
 
     assert read_latencies(file) == ([1.5], "s", False)
 
 
-def test_a_unit_at_the_end_of_another_name_counts_too(file: Path) -> None:
-    file.write_text("step_time_ms\n20\n")
+@pytest.mark.parametrize("name", ["step_time_ms", "Latency_MS", "latency (ms)", "Step [ms]", "ms", "latency.ms"])
+def test_a_unit_at_the_end_of_another_name_counts_too(file: Path, name: str) -> None:
+    file.write_text(f"{name}\n20\n")
 
     assert read_latencies(file) == ([0.02], "ms", True)
+
+
+@pytest.mark.parametrize("name", ["µs", "latency (µs)", "latency_us"])
+def test_a_microsecond_has_two_spellings(file: Path, name: str) -> None:
+    file.write_text(f"{name}\n20\n", "utf-8")
+
+    found = read_latencies(file)
+    assert (found.seconds[0], found.unit, found.is_named) == (20 / 1e6, "us", True)
+
+
+@pytest.mark.parametrize("name", ["latencies", "steps", "items"])
+def test_an_s_that_is_part_of_a_word_is_no_unit(file: Path, name: str) -> None:
+    file.write_text(f"{name}\n20\n")
+
+    assert read_latencies(file) == ([20.0], "s", False)
+
+
+def test_of_several_columns_of_numbers_that_called_latency_counts(file: Path) -> None:
+    assert seconds(file, "step,latency_ms,loss\n0,20,0.5\n1,30,0.4\n") == [0.02, 0.03]
 
 
 @pytest.mark.parametrize(
@@ -87,8 +107,8 @@ def test_a_unit_at_the_end_of_another_name_counts_too(file: Path) -> None:
         ("\n \n", "FILE is empty: give a CSV with one latency a line."),
         ("latency_ms\n", "FILE holds no latency but only the header: give one latency a line."),
         (
-            "step,latency_ms\n0,20\n1,21\n",
-            "FILE has 2 numeric columns (step and latency_ms); leave only the one with the latencies.",
+            "step,time_ms\n0,20\n1,21\n",
+            "FILE has 2 numeric columns (step and time_ms); leave only the one with the latencies.",
         ),
         ("1,2,3\n", "FILE has 3 numeric columns (column 1 and column 2, ...); leave only the one with the latencies."),
         ("latency_s\n1\nnan\n", "FILE holds nan in line 3, which is no latency: mend the line or take it out."),

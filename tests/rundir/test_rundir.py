@@ -31,6 +31,18 @@ def test_the_start_is_in_universal_time_wherever_it_was() -> None:
 
 
 @pytest.mark.parametrize(
+    ("model", "named"),
+    [
+        ("/home/me/models/Mine", "mine"),
+        ("./models/mine/", "mine"),
+        ("microsoft/deberta-v3-base", "microsoft-deberta-v3-base"),
+    ],
+)
+def test_a_model_in_a_folder_gives_the_folder_s_own_name(model: str, named: str) -> None:
+    assert run_name(a_cell(model=model), NOW) == NAME.replace("bert-tiny", named)
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("bert-base-cased", "bert-base-cased"),

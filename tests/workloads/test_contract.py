@@ -39,5 +39,5 @@ class TestEachWorkload:
         assert what.flop_per_step is None or what.flop_per_step > 0
 
 
-def test_a_model_that_nobody_knows_is_taken_for_a_bert_which_then_says_so() -> None:
+def test_any_other_model_is_a_classifier_s() -> None:
     assert workload_of("gpt-17") is WORKLOADS["bert"]

@@ -40,6 +40,12 @@ def test_another_device_is_refused_with_the_remedy(device: str) -> None:
         Sleep().check(Cell(model="sleep", device=device))
 
 
+@pytest.mark.parametrize("asked", ["phases", "include_data"])
+def test_phases_are_refused_since_it_has_none(asked: str) -> None:
+    with pytest.raises(UsageError, match="has no phases and reads nothing: leave --phases and --include-data out"):
+        Sleep().check(Cell(model="sleep", **{asked: True}))  # type: ignore[arg-type]
+
+
 def test_no_torch_is_needed() -> None:
     done = subprocess.run([sys.executable, "-c", SLEEPS_WITHOUT_TORCH], capture_output=True, text=True, check=True)
 

@@ -29,6 +29,7 @@ from powerbench.analysis.causes.stretches import (
     rate_of,
     values_in,
 )
+from powerbench.analysis.pool import first_seen_shapes, new_measured_shapes
 from powerbench.analysis.recorded import Recorded
 from powerbench.units import byte_size, counted
 
@@ -215,11 +216,19 @@ def _new_shapes(recorded: Recorded) -> Iterator[str]:
     for event in recorded.events:
         if event["event"] == "window" and event.get("recompiled"):
             yield f"torch.compile made {counted(event['recompiled'], 'graph')} more meanwhile"
+    steps = new_measured_shapes(recorded.record, recorded.steps)
+    if steps:
+        yield (
+            f"{counted(len(steps), 'step')} had batches of a length that none before had, the last of them step "
+            f"{steps[-1]:,}, and for each a graph may be made and kept"
+        )
 
 
 def _against_growth(recorded: Recorded, change: Change, kind: Kind) -> Iterator[str]:
     if kind == "memory outside torch" and not list(_new_shapes(recorded)):
-        yield "all steps had the same shapes, so no new graph should have been made and kept"
+        varied = bool(first_seen_shapes(recorded.record, recorded.steps))
+        shapes = "no measured step had a new shape" if varied else "all steps had the same shapes"
+        yield f"{shapes}, so no new graph should have been made and kept"
     swapped = rate_of(recorded.gauges.get("system.swap_out_bytes", ()), change)
     if swapped is not None and not _rose(swapped, SWAPPED_BYTES_PER_S):
         yield "nothing was swapped, so the growth alone need not have cost time"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from powerbench.analysis.slowdown import Slowdown, find_slowdown
 from powerbench.analysis.summary import Summary
 from powerbench.records import Cell, RunRecord
+from powerbench.reports.cells import data_of, optimizer_of
 from powerbench.reports.entries import Entry, Machine, entries_of, machine_names
 from powerbench.reports.figures import IN_WORDS, is_not_begun
 from powerbench.reports.grid import is_unfenced
@@ -151,6 +152,10 @@ _TELLING: tuple[_Part, ...] = (
     lambda entry, cell: "compiled" if cell.compile else None,
     lambda entry, cell: f"accumulation {cell.accumulation}",
     lambda entry, cell: None if cell.dropout else "dropout off",
+    lambda entry, cell: optimizer_of(cell) if cell.mode == "training" else None,
+    lambda entry, cell: f"{cell.weights} weights",
+    lambda entry, cell: data_of(cell),
+    lambda entry, cell: "stopped after each phase" if cell.phases else None,
     lambda entry, cell: f"{cell.copy} copy" if cell.copy else None,
     lambda entry, cell: _waits(entry, cell),
 )

@@ -17,6 +17,7 @@ from powerbench import worker
 from powerbench.devices import Device
 from powerbench.records import Cell, WorkloadRecord
 from powerbench.workloads import WORKLOADS, Step
+from powerbench.workloads.laps import Laps
 
 MB = 1 << 20
 KEPT_BYTES = MB // 2
@@ -39,7 +40,7 @@ class Leaking:
     def work(self, cell: Cell) -> float:
         return 1.0
 
-    def build(self, cell: Cell, device: Device) -> tuple[Step, WorkloadRecord]:
+    def build(self, cell: Cell, device: Device, laps: Laps | None = None) -> tuple[Step, WorkloadRecord]:
         def step(index: int, /) -> None:
             kept.append(os.urandom(4096) * (KEPT_BYTES // 4096))
             time.sleep(STEP_S)
@@ -64,7 +65,7 @@ class Paging:
     def work(self, cell: Cell) -> float:
         return 1.0
 
-    def build(self, cell: Cell, device: Device) -> tuple[Step, WorkloadRecord]:
+    def build(self, cell: Cell, device: Device, laps: Laps | None = None) -> tuple[Step, WorkloadRecord]:
         with self._file.open("wb+") as file:  # written here: a page counts for the group that was first to touch it
             file.write(os.urandom(FILE_BYTES))
             os.fsync(file.fileno())

@@ -13,6 +13,7 @@ from powerbench import worker
 from powerbench.devices import Device
 from powerbench.records import Cell, WorkloadRecord
 from powerbench.workloads import WORKLOADS, Step
+from powerbench.workloads.laps import Laps
 
 METAL = """\
 Error: command buffer exited with error status.
@@ -83,7 +84,7 @@ class Misbehaving:
     def work(self, cell: Cell) -> float:
         return 1.0
 
-    def build(self, cell: Cell, device: Device) -> tuple[Step, WorkloadRecord]:
+    def build(self, cell: Cell, device: Device, laps: Laps | None = None) -> tuple[Step, WorkloadRecord]:
         def step(index: int, /) -> None:
             time.sleep(0.002)
             if index == SIXTH:

@@ -14,6 +14,7 @@ from powerbench.devices.cpu import Cpu
 from powerbench.devices.timers import FencedTimer
 from powerbench.records import Cell, DeviceRecord, WorkloadRecord
 from powerbench.workloads import WORKLOADS, Step
+from powerbench.workloads.laps import Laps
 from tests.devices.fake import MS, FakeDevice, S
 
 NAME, UUID = "like-cuda", "GPU-abacus"
@@ -124,7 +125,7 @@ class Slowing:
     def work(self, cell: Cell) -> float:
         return 1.0
 
-    def build(self, cell: Cell, device: Device) -> tuple[Step, WorkloadRecord]:
+    def build(self, cell: Cell, device: Device, laps: Laps | None = None) -> tuple[Step, WorkloadRecord]:
         def step(index: int, /) -> None:
             if index == FAST:
                 self._changed.touch()
