@@ -205,6 +205,17 @@ class TestThrottling:
 
         assert causes({**QUIET, **gauges}, record=on_cuda(), curves={"gpu0": drawing(300, 180)}) == []
 
+    def test_is_none_where_the_driver_names_its_limit_and_the_clock_hardly_fell(self) -> None:
+        """Another program on the GPU: it draws more, and the steps wait for their turn."""
+        gauges = {"gpu0.throttle_reasons": level(0x0, 0x4), "gpu0.clock_mhz": level(1980, 1860)}
+
+        assert causes({**QUIET, **gauges}, record=on_cuda(), curves={"gpu0": drawing(627, 682)}) == []
+
+    def test_is_what_the_driver_says_where_there_is_no_clock(self) -> None:
+        (found,) = causes({**QUIET, "gpu0.throttle_reasons": level(0x0, 0x4)}, record=on_cuda())
+
+        assert found.evidence == f"In 100% of looks, before in 0%, gpu0 was held back by its power limit, {PACE}."
+
     def test_is_none_where_a_power_limit_was_reached_all_the_time(self) -> None:
         assert causes({**QUIET, "gpu0.throttle_reasons": level(0x4, 0x4)}, record=on_cuda()) == []
 

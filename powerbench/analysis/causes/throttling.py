@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from powerbench.analysis.causes.cause import Cause, Finding, Sign, Strength, evidence, missing, sentence, strongest
 from powerbench.analysis.causes.stretches import Change, Level, level_of, power_of, values_in
@@ -66,7 +66,10 @@ def power_fell(recorded: Recorded, change: Change) -> str | None:
 
 def _direct_signs(recorded: Recorded, change: Change) -> Iterator[Sign]:
     for name in _meters(recorded):
-        reasons = recorded.gauges.get(f"{name}.throttle_reasons", ())
+        # A driver also names its power limit where another program's work comes on top of ours (seen on an H200: the
+        # clock lost 6 %, the steps took 2.4 times as long). What is held back loses clock as it loses speed.
+        is_clocked = f"{name}.clock_mhz" in recorded.gauges
+        reasons = () if is_clocked and not _clock_fell(recorded, change) else _reasons(recorded, name)
         for bit, reason in REASONS.items():
             before, after = (_share_with(bit, values_in(reasons, part)) for part in (change.before, change.after))
             if before is not None and after is not None and after - before >= MORE_OFTEN:
@@ -84,6 +87,10 @@ def _direct_signs(recorded: Recorded, change: Change) -> Iterator[Sign]:
     cool, hot = (_pressure(recorded, part) for part in (change.before, change.after))
     if cool is not None and hot is not None and _heat(hot) > _heat(cool):
         yield Sign(Strength.ACCOUNTS_FOR_IT, f"thermal pressure went from {cool} to {hot}")
+
+
+def _reasons(recorded: Recorded, name: str) -> Sequence[tuple[int, float]]:
+    return recorded.gauges.get(f"{name}.throttle_reasons", ())
 
 
 def _fallen(recorded: Recorded, change: Change) -> Iterator[Sign]:
@@ -109,8 +116,11 @@ def _unchanged(recorded: Recorded, change: Change) -> Iterator[str]:
         name, level = clocks[0]
         sources = {rail.source for rail in recorded.record.rails.values()}
         doubt = ", but it has been seen to stay in what powermetrics shows while the GPU was held back"
+        fell = level.apart and level.ratio <= 1 - LEAST_FALL
+        megahertz = f"{significant(level.before)} MHz, then " if fell else ""
         yield (
-            f"the clock of {_the(name)} did not fall ({significant(level.after)} MHz)"
+            f"the clock of {_the(name)} {'hardly fell' if fell else 'did not fall'} "
+            f"({megahertz}{significant(level.after)} MHz)"
             + (doubt if ITS_CLOCK_IS_NO_WITNESS in sources and name == "gpu" else "")
         )
     pressure = _pressure(recorded, change.after)
