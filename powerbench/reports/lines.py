@@ -33,4 +33,11 @@ def notes(notes: Sequence[str], width: int = WIDTH) -> Iterable[str]:
     if notes:
         yield ""
     for note in notes:
-        yield from textwrap.wrap(note, width, initial_indent="  Note: ", subsequent_indent="        ")
+        yield from textwrap.wrap(
+            note,
+            width,
+            initial_indent="  Note: ",
+            subsequent_indent="        ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )

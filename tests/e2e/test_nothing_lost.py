@@ -188,7 +188,7 @@ def loads_with_nothing_lost(killed: Killed, *, of_worker: bool) -> Path | None:
         assert {path.name for path in killed.run.iterdir()} <= {"run.json.new"}
         answer = powerbench("report", killed.run)
         assert (answer.status, answer.stdout) == (1, "")
-        assert told(answer).startswith(f"{killed.run} is not a run: it holds no run.json.")
+        assert told(answer).startswith(f"There is no run in {killed.run}: name the folder that")
         return None
     record = load_run(killed.run).record
     if of_worker:
