@@ -276,6 +276,14 @@ class TestWhatIsNotKnown:
 
         assert "No such device" in self.none(steady(10, seconds=1, from_s=-3.0), rails=rails)
 
+    @pytest.mark.parametrize("curve", [EnergyCurve(), steady(10, seconds=1, from_s=-3.0)], ids=["never", "before"])
+    def test_a_counter_without_a_reading_near_the_steps_gives_none(self, curve: EnergyCurve) -> None:
+        stalled = a_rail(method="counter", lost="it stalled")
+
+        assert self.none(curve, rails={"package-0": stalled}) == (
+            "the meter gave nothing during the measured steps (it stalled)"
+        )
+
     def test_a_meter_that_was_lost_in_the_middle_leaves_a_partial_energy(self) -> None:
         found = find_energy(
             a_run({"package-0": a_rail(lost="it died")}), tenths(100), {"package-0": steady(10, seconds=6)}
