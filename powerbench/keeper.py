@@ -100,7 +100,7 @@ def keep(recorder: Sequence[str], user: User, *, program: str = POWERMETRICS, po
         pass_signals_to(child)
         with Kept(program, powercap) as kept:
             serve(ours, kept)
-        status = child.wait()
+    status = child.wait()  # our end is closed: the recorder ends if it has not
     return 128 - status if status < 0 else status
 
 

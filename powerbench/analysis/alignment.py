@@ -83,7 +83,7 @@ def as_published(line: Line, window: Window | None = None) -> Line:
     if window is not None:
         edges = [window.start_ns - MARGIN_S * NS_PER_S, window.end_ns + MARGIN_S * NS_PER_S]
         first, last = (int(index) for index in np.searchsorted(line.time_ns, edges))
-    blocks = max(1, -(-(last - first) // BLOCK_READINGS))
+    blocks = -(-(last - first) // BLOCK_READINGS)
     ends = np.linspace(first, last, blocks + 1).astype(int)
     lag_ns: float | None = None
     for start, end in pairwise(ends):

@@ -165,8 +165,8 @@ class _Measured:
             return f"a GPU's meter needs {needed} and had {duration(lasted_s)}; {self._take(needed)}"
         if self.readings < FEWEST_READINGS:
             needed_s = math.ceil(FEW_READINGS * max(self.record.rails[name].period_s for name in self.counted))
-            few = number_of(self.readings, "reading")
-            return f"only {few} of the meter fell into the {self._what}; {self._take(f'{needed_s} s')}"
+            few = f"only {number_of(self.readings, 'reading')}" if self.readings else "no reading"
+            return f"{few} of the meter fell into the {self._what}; {self._take(f'{needed_s} s')}"
         if self.total_j <= 0:
             return f"the meter counted no energy at all during the {self._what}, so it is not to be believed"
         if self.half_j > WIDEST * self.total_j and self.unseen > 0:

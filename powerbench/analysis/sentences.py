@@ -5,8 +5,8 @@ from __future__ import annotations
 from powerbench.analysis.verdict import Repeats, Slowdown, Spikes
 from powerbench.units import counted, milliseconds, milliseconds_in
 
-# Ratios get a third decimal where their interval is narrower than this.
-FINE = 0.02
+# Ratios get a third decimal where their interval is narrower than this, and none from so many times on.
+FINE, MANY_TIMES = 0.02, 100
 # When spikes become so much more frequent, from so much more of the steps, it is worth saying.
 MORE_OFTEN, MORE_STEPS = 2.0, 0.03
 # One or two slow steps have no frequency, and among a few dozen they are many percent.
@@ -123,7 +123,10 @@ def _ratio(slowdown: Slowdown) -> str:
         return "?x"
     low, high = slowdown.ci99
     digits = 3 if high - low < FINE else 2
-    return f"{slowdown.ratio:.{digits}f}x (99% CI {low:.{digits}f} to {high:.{digits}f})"
+    value, low_end, high_end = (
+        f"{times:,.0f}" if times >= MANY_TIMES else f"{times:.{digits}f}" for times in (slowdown.ratio, low, high)
+    )
+    return f"{value}x (99% CI {low_end} to {high_end})"
 
 
 def _course(slowdown: Slowdown, moving: str) -> str:

@@ -65,6 +65,8 @@ def _of_ours(entries: Sequence[Entry], width: int) -> Iterable[str]:
         yield from _columns(sections, names, keys, width)
     for section in sections:
         yield from ("", *textwrap.wrap(_titled(section, sections), width), *_rows(section, names, keys))
+    if sections and any(entry.cell is None for entry in entries):
+        yield ""
     yield from _recordings(entries)
     yield from _remarks(entries, sections, names, keys, width)
 
@@ -137,7 +139,7 @@ def _recordings(entries: Sequence[Entry]) -> Iterable[str]:
         figures = (significant(energy.total_j), significant(energy.mean_w)) if energy else ("", "")
         lines.append(("" if summary.wall_s is None else duration(summary.wall_s), *figures, summary.run))
     widths = widths_of([line[:3] for line in lines])
-    yield from ("", "recordings of power")
+    yield "recordings of power"
     yield from (f"{aligned(line[:3], widths)}{GAP}{line[3]}" for line in lines)
 
 

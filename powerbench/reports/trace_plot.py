@@ -43,6 +43,8 @@ SMOOTHED, LONGEST_MEDIAN = 40, 501
 # The axis is made for the steps between these quantiles; those that are beyond it are counted at its edge.
 ON_THE_AXIS = 0.005, 0.97
 SCALES = {"bytes": (1e9, "GB"), "cores": (1.0, "cores"), "W": (1.0, "W"), "MHz": (1.0, "MHz"), "°C": (1.0, "°C")}
+# Of the axis of steps: the most, and half a tick's share of the width is the least that lies between two.
+MOST_TICKS = 9
 # Letters of the title in a line.
 WRAP, LONGEST_SUBTITLE = 100, 130
 
@@ -207,8 +209,9 @@ def _joined(x: Floats, xs: Floats, ys: Floats) -> Floats:
 
 
 def _count_steps(panel: Axes, edges_s: Floats, firsts: Floats) -> None:
-    """The steps as a second axis above."""
+    """The steps as a second axis above; where they are so short that their numbers would overlap, fewer of them."""
     import numpy as np
+    from matplotlib.ticker import MaxNLocator
 
     steps = panel.secondary_xaxis(
         "top",
@@ -220,4 +223,10 @@ def _count_steps(panel: Axes, edges_s: Floats, firsts: Floats) -> None:
     steps.set_xlabel("step", labelpad=3, fontsize=8)
     steps.tick_params(labelsize=8)
     last = int(firsts[-1])
-    steps.xaxis.set_major_formatter(lambda step, _: f"{step:,.0f}" if 0 <= step <= last else "")
+    apart_s, shown = float(edges_s[-1]) / MOST_TICKS / 2, list[float]()
+    for step in MaxNLocator(MOST_TICKS, integer=True, steps=[1, 2, 5, 10]).tick_values(0, last):
+        if step > last:
+            break
+        if not shown or np.diff(np.interp([shown[-1], step], firsts, edges_s))[0] >= apart_s:
+            shown.append(step)
+    steps.set_ticks(shown, [f"{step:,.0f}" for step in shown])

@@ -340,6 +340,11 @@ class TestSentence:
             "No steady state: the latency changes and does not stay so; a step takes 100 ms in the first tenth and "
         )
 
+    def test_a_ratio_that_is_hardly_known_has_no_digits_that_mean_nothing(self) -> None:
+        unsure = Slowdown(verdict="inconclusive", ratio=0.57, ci99=(0.00002, 18400.27), more_steps=None, n=60)
+
+        assert "takes 0.57x the first (99% CI 0.00 to 18,400)" in sentence(unsure)
+
     def test_of_an_inconclusive_trace_says_how_many_more_steps_would_help(self) -> None:
         unsure = Slowdown(verdict="inconclusive", ratio=1.01, ci99=(0.92, 1.11), more_steps=1300, n=100)
 

@@ -549,7 +549,8 @@ class TestTroubleWithRapl:
         latency_is_whole(quick, seconds=0.01)
         assert quick.summary["energy"] is None
         few, how_long = quick.summary["energy_reason"].split("; ")
-        assert few in (f"only {n} of the meter fell into the steps" for n in ("0 readings", "1 reading", "2 readings"))
+        fell = ("no reading", "only 1 reading", "only 2 readings")
+        assert few in (f"{readings} of the meter fell into the steps" for readings in fell)
         assert how_long == "measure 1 s with --min-seconds"
 
 

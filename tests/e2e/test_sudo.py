@@ -12,6 +12,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -123,6 +124,27 @@ class Machine:
             env={"SUDO_UID": str(self.user.uid), "SUDO_GID": str(self.user.gid), **(env or {})},
             cwd=self.user.home,
         )
+
+    @contextmanager
+    def at_ten_watts(self) -> Iterator[None]:
+        """The counters count meanwhile."""
+        counter = self.folder / "sys/class/powercap/intel-rapl:0/energy_uj"
+        over = threading.Event()
+
+        def count() -> None:
+            with counter.open("r+") as file:  # in place: never empty
+                while not over.wait(0.02):
+                    file.seek(0)
+                    file.write(f"{time.monotonic_ns() // 100 % 1_000_000_000:010}\n")
+                    file.flush()
+
+        counting = threading.Thread(target=count)
+        counting.start()
+        try:
+            yield
+        finally:
+            over.set()
+            counting.join()
 
     def processes(self) -> dict[str, psutil.Process]:
         """The keeper, the recorder and the powermetrics that live."""
@@ -429,3 +451,11 @@ class TestUnderTheRealSudo:
             machine.nobody_is_left(within_s=15.0)
 
         assert owners(user.runs) == {user.uid}
+
+    def test_a_killed_sudo_ends_a_recording_of_counters_too(self, machine: Machine, user: Invoker) -> None:
+        with allowed(user, str(user.python)), machine.at_ten_watts():
+            sudo = user.start("sudo", "-n", *machine.command(power="rapl"))
+            machine.at_work()
+            kill(sudo)
+            sudo.wait()
+            machine.nobody_is_left(within_s=15.0)

@@ -260,6 +260,12 @@ def test_the_control_and_recordings_of_power_have_tables_of_their_own() -> None:
     ]
 
 
+def test_recordings_of_power_alone_begin_with_their_title() -> None:
+    recordings = [Run(Path(name), a_record(cell=None, command=["make"]), [StepTrace()]) for name in ("one", "two")]
+
+    assert shown(recordings)[:2] == ["recordings of power", "  time  J  W  run"]
+
+
 def test_a_run_that_ended_before_its_device_was_named_stands_with_its_machine() -> None:
     runs = [
         a_run(16, step_ms=60, settings={"device": "cuda"}, facts={"threads": None}),

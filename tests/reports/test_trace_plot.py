@@ -53,6 +53,13 @@ def test_the_axis_of_steps_has_no_step_that_there_is_not(tmp_path: Path) -> None
     assert "225" not in shown
 
 
+def test_the_numbers_of_steps_that_are_over_at_once_do_not_overlap(tmp_path: Path) -> None:
+    plot_trace(check_latencies("times.csv", [0.2] * 6 + [0.001] * 594 + [0.2] * 8), tmp_path / "quick.svg")
+
+    shown = words(tmp_path / "quick.svg").split()
+    assert [number for number in ("300", "400", "500", "600") if number in shown] == ["300", "500"]
+
+
 def test_a_picture_is_the_same_each_time(tmp_path: Path) -> None:
     checked = check_latencies("times.csv", [0.1] * 30)
 
