@@ -117,7 +117,7 @@ def choose_sources(power: str, sources: Mapping[str, Source] = METERS) -> tuple[
         return _all_that_can_be_opened(sources, recorded)
     names = list(dict.fromkeys(name.strip() for name in power.split(",")))
     if not any(names):
-        raise UsageError(f"--power is {power!r} and names no source: give auto, none, or of {', '.join(sources)}.")
+        raise UsageError(f"--power is {power!r} and names no source: give auto, none, or some of {', '.join(sources)}.")
     for name in names:
         if name not in recorded:
             _demand(name, sources)
@@ -144,7 +144,7 @@ def _all_that_can_be_opened(sources: Mapping[str, Source], recorded: set[str]) -
 def _demand(name: str, sources: Mapping[str, Source]) -> None:
     if name not in sources:
         close = get_close_matches(name, sources, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"choose auto, none, or of {', '.join(sources)}."
+        hint = f"did you mean {close[0]}?" if close else f"choose auto, none, or some of {', '.join(sources)}."
         raise UsageError(f"There is no power source called {name!r}; {hint}")
     reason = sources[name].why_unavailable()
     if reason is not None:

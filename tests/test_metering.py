@@ -141,10 +141,13 @@ class TestChoosing:
         ("power", "said"),
         [
             ("rapll", "There is no power source called 'rapll'; did you mean rapl?"),
-            ("abacus", "There is no power source called 'abacus'; choose auto, none, or of rapl, nvml, hwmon."),
-            ("rapl,abacus", "There is no power source called 'abacus'; choose auto, none, or of rapl, nvml, hwmon."),
-            ("", "--power is '' and names no source: give auto, none, or of rapl, nvml, hwmon."),
-            (",", "--power is ',' and names no source: give auto, none, or of rapl, nvml, hwmon."),
+            ("abacus", "There is no power source called 'abacus'; choose auto, none, or some of rapl, nvml, hwmon."),
+            (
+                "rapl,abacus",
+                "There is no power source called 'abacus'; choose auto, none, or some of rapl, nvml, hwmon.",
+            ),
+            ("", "--power is '' and names no source: give auto, none, or some of rapl, nvml, hwmon."),
+            (",", "--power is ',' and names no source: give auto, none, or some of rapl, nvml, hwmon."),
         ],
     )
     def test_an_unknown_name_is_wrong_usage(self, power: str, said: str) -> None:

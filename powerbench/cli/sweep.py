@@ -57,7 +57,7 @@ def statuses(retry: str | None) -> list[Status]:
     known: dict[str, Status] = {status: status for status in ANSWERS}
     for name in named:
         if name not in known:
-            raise UsageError(f"--retry knows no status {name!r}; choose of {', '.join(known)}.")
+            raise UsageError(f"--retry knows no status {name!r}; choose from {', '.join(known)}.")
     return [known[name] for name in named]
 
 

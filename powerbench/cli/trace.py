@@ -109,7 +109,7 @@ def read(named: Sequence[Path]) -> Iterator[Subject]:
     """All traces in what was named, checked. Raises PowerbenchError where there is none in one of them."""
     seen: set[Path] = set()
     for path in named:
-        if path.exists() and not path.is_dir():
+        if path.suffix.lower() == ".csv" or (path.exists() and not path.is_dir()):
             yield from_csv(path)
             continue
         for subject in from_folder(path):

@@ -78,7 +78,7 @@ WHOLE = "must be a whole number from 1 to 10,000,000"
         ("--output here --output there", "--output is given twice, and there is room for one: leave one out."),
         (
             "--retry oom,cold",
-            "--retry knows no status 'cold'; choose of complete, oom, swapping, timeout, unavailable, failed.",
+            "--retry knows no status 'cold'; choose from complete, oom, swapping, timeout, unavailable, failed.",
         ),
         (
             "--sequence-length 128 --sequence-length 513",

@@ -284,6 +284,11 @@ class TestCsv:
         assert told.err == f"{tmp_path / 'bare.csv'} names no unit: its latencies are read as seconds.\n"
         assert json.loads(told.out)["slowdown"]["steady_s"] == pytest.approx(0.1)
 
+    def test_that_is_not_there_is_a_file_that_is_missing(self, capsys: Screen, tmp_path: Path) -> None:
+        said = refused(capsys, tmp_path / "times.csv", status=1)
+
+        assert said == f"powerbench: Cannot read {tmp_path}/times.csv: No such file or directory; check the path.\n"
+
     def test_that_is_none_is_refused(self, capsys: Screen, tmp_path: Path) -> None:
         (tmp_path / "two.csv").write_text("1,2\n")
 
