@@ -219,6 +219,18 @@ def mean_w(entry: Entry) -> float | None:
     return entry.summary.energy.mean_w if entry.summary.energy else None
 
 
+def phase_ms(entry: Entry, *, name: str) -> float | None:
+    """Milliseconds of a phase of a step; None where it was not measured."""
+    phase = (entry.summary.phases or {}).get(name)
+    return phase.ms if phase else None
+
+
+def phase_j(entry: Entry, *, name: str) -> float | None:
+    """Joules of a phase of a step."""
+    phase = (entry.summary.phases or {}).get(name)
+    return phase.j if phase else None
+
+
 def sections_of(entries: Iterable[Entry]) -> list[Section]:
     """The sections of all runs of steps: models as they come, training before inference; recordings are left out."""
     of_section: dict[tuple[str, str], list[Entry]] = {}
