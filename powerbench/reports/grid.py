@@ -15,6 +15,8 @@ from powerbench.units import counted, significant
 
 # What a run that ended so has measured is what its steps cost; what is left of one that ran out of memory is not.
 TOLD_BY_ITS_STEPS: tuple[Status, ...] = ("timeout", "interrupted", "running")
+PHASES = ("data", "copy", "forward", "backward", "optimizer")
+"""All that a step may have, in their order (records.phases_of)."""
 MODES = ("training", "inference", "")
 
 Figure = Callable[[Entry], float | None]

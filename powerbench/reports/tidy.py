@@ -9,14 +9,11 @@ from typing import NamedTuple
 
 from powerbench.analysis.summary import TABLE_STEPS
 from powerbench.reports.entries import Entry, entries_of, machine_names
-from powerbench.reports.grid import phase_j, phase_ms
+from powerbench.reports.grid import PHASES, phase_j, phase_ms
 from powerbench.rundir.load import Run
 
 Value = str | int | float | bool | datetime | None
 Kind = type[str] | type[int] | type[float] | type[bool] | type[datetime]
-
-
-PHASES = ("data", "copy", "forward", "backward", "optimizer")
 
 
 class Column(NamedTuple):
