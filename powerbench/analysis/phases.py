@@ -59,13 +59,21 @@ def find_phases(
             "This run was instrumented: the device was waited for after each phase (--phases), so take the latency of "
             "a step from a run without."
         )
-    short = [name for name, phase in phases.items() if phase.j is None]
+    short = [name for name, its in of_phase.items() if _lasting_s(its) < needed_s]
     if lines and short:
         notes.append(
             f"No joules for {', '.join(short)}: a phase must last {duration(needed_s)} at a time for this meter to "
             "tell it from the next. Larger batches make phases longer."
         )
+    unmetered = [name for name, phase in phases.items() if phase.j is None and name not in short]
+    if lines and unmetered:
+        notes.append(f"No joules for {', '.join(unmetered)}: the meter did not cover all steps from end to end.")
     return PhaseFindings(phases, notes)
+
+
+def _lasting_s(spans: Sequence[PhaseSpan]) -> float:
+    """How long a phase lasts at a time."""
+    return seconds_from_ns(round(median(span.end_ns - span.start_ns for span in spans)))
 
 
 def _length_ns(spans: Sequence[PhaseSpan]) -> int:
@@ -74,8 +82,7 @@ def _length_ns(spans: Sequence[PhaseSpan]) -> int:
 
 def _joules(lines: Mapping[str, Line], spans: Sequence[PhaseSpan], *, count: int, needed_s: float) -> float | None:
     """Joules a step of the counted rails; None where phases are short, or not metered from end to end."""
-    lasting_s = seconds_from_ns(round(median(span.end_ns - span.start_ns for span in spans)))
-    if not lines or lasting_s < needed_s:
+    if not lines or _lasting_s(spans) < needed_s:
         return None
     used = [line.energy_in(Window(span.start_ns, span.end_ns)) for line in lines.values() for span in spans]
     known = [joules for joules in used if joules is not None]

@@ -6,11 +6,12 @@ import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from powerbench.records import IN_WORDS as IN_WORDS
 from powerbench.records import Status
 from powerbench.reports.entries import Entry
-from powerbench.reports.grid import Column, Figure, Group, Row, Section, wall_100
+from powerbench.reports.grid import Column, Figure, Group, Row, Section, phase_j, phase_ms, wall_100
 from powerbench.rundir.many import NOT_BEGUN
 from powerbench.units import counted, duration, significant, whole_seconds
 
@@ -101,6 +102,23 @@ def gaps_in(sections: Iterable[Section]) -> list[Gap]:
             reasons = list(dict.fromkeys(_shortened(it.reason or NO_REASON) for it in ended))
             gaps.append(Gap(section, row, column, ended[-1].status, reasons, bool(group.usable)))
     return gaps
+
+
+def phases_in(sections: Iterable[Section]) -> list[tuple[Column, Section, Row, str]]:
+    """What each phase of a step takes, of the cells that were measured for it: the medians over their runs."""
+    told = []
+    for section in sections:
+        for (row, column), group in sorted(section.groups.items(), key=lambda it: section.rows.index(it[0][0])):
+            names = dict.fromkeys(name for entry in group.usable for name in entry.summary.phases or ())
+            if names:
+                told.append((column, section, row, ", ".join(_phase_in_words(group, name) for name in names)))
+    return told
+
+
+def _phase_in_words(group: Group, name: str) -> str:
+    time = number(group, partial(phase_ms, name=name))
+    joules = number(group, partial(phase_j, name=name))
+    return f"{name} {time} ms{f' ({joules} J)' if joules else ''}"
 
 
 def not_begun(entries: Iterable[Entry]) -> list[str]:

@@ -15,6 +15,8 @@ from powerbench.units import counted, significant
 
 # What a run that ended so has measured is what its steps cost; what is left of one that ran out of memory is not.
 TOLD_BY_ITS_STEPS: tuple[Status, ...] = ("timeout", "interrupted", "running")
+PHASES = ("data", "copy", "forward", "backward", "optimizer")
+"""All that a step may have, in their order (records.phases_of)."""
 MODES = ("training", "inference", "")
 
 Figure = Callable[[Entry], float | None]
@@ -217,6 +219,18 @@ def samples_per_j(entry: Entry) -> float | None:
 def mean_w(entry: Entry) -> float | None:
     """Mean power of the counted rails."""
     return entry.summary.energy.mean_w if entry.summary.energy else None
+
+
+def phase_ms(entry: Entry, *, name: str) -> float | None:
+    """Milliseconds of a phase of a step; None where it was not measured."""
+    phase = (entry.summary.phases or {}).get(name)
+    return phase.ms if phase else None
+
+
+def phase_j(entry: Entry, *, name: str) -> float | None:
+    """Joules of a phase of a step."""
+    phase = (entry.summary.phases or {}).get(name)
+    return phase.j if phase else None
 
 
 def sections_of(entries: Iterable[Entry]) -> list[Section]:

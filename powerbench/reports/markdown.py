@@ -16,6 +16,7 @@ from powerbench.reports.figures import (
     not_begun,
     notes_on,
     number,
+    phases_in,
     published_notes,
     time_in_words,
     why_no_joules,
@@ -145,6 +146,13 @@ def _notes(entries: Sequence[Entry]) -> Iterable[str]:
         f"{escaped('; '.join(gap.reasons))}"
         for gap in gaps_in(sections)
     ]
+    yield from _list(
+        "Phases of a step",
+        [
+            f"{escaped(labels[column])}, {_cell(section, row)}: {text}"
+            for column, section, row, text in phases_in(sections)
+        ],
+    )
     yield from _list("Not completed", [*gaps, *not_begun(entries)])
     names = names_by_entry(sections, labels)
     yield from _list("No joules", map(escaped, why_no_joules(entries, names)))

@@ -17,6 +17,7 @@ from powerbench.reports.figures import (
     not_begun,
     notes_on,
     number,
+    phases_in,
     time_in_brief,
     why_no_joules,
     word_for,
@@ -24,6 +25,7 @@ from powerbench.reports.figures import (
 from powerbench.reports.grid import (
     Column,
     Group,
+    Row,
     Section,
     j_per_step,
     mean_w,
@@ -159,10 +161,16 @@ def _remarks(
         yield ""
     for mark in marks:
         yield from textwrap.wrap(mark, width, initial_indent="  ", subsequent_indent="    ")
-    gaps = []
-    for gap in gaps_in(sections):
-        where = ", ".join(filter(None, (cell_in_words(gap.section, gap.row, sections), keys.get(labels[gap.column]))))
-        gaps.append(f"{where}: {IN_WORDS[gap.status]}: {'; '.join(gap.reasons)}")
+
+    def where(section: Section, row: Row, column: Column) -> str:
+        return ", ".join(filter(None, (cell_in_words(section, row, sections), keys.get(labels[column]))))
+
+    phases = [f"{where(section, row, column)}: {text}" for column, section, row, text in phases_in(sections)]
+    yield from listed("Phases of a step", phases, width)
+    gaps = [
+        f"{where(gap.section, gap.row, gap.column)}: {IN_WORDS[gap.status]}: {'; '.join(gap.reasons)}"
+        for gap in gaps_in(sections)
+    ]
     yield from listed("Not completed", [*gaps, *not_begun(entries)], width)
     names = names_by_entry(sections, {column: keys.get(label, "") for column, label in labels.items()})
     yield from listed("No joules", why_no_joules(entries, names), width)

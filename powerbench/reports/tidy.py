@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import NamedTuple
 
 from powerbench.analysis.summary import TABLE_STEPS
 from powerbench.reports.entries import Entry, entries_of, machine_names
+from powerbench.reports.grid import PHASES, phase_j, phase_ms
 from powerbench.rundir.load import Run
 
 Value = str | int | float | bool | datetime | None
@@ -112,11 +114,13 @@ COLUMNS: dict[str, Column] = {
     "fused": _of_cell("fused", bool),
     "dataset": _of_our_cell("dataset"),
     "pad": _of_our_cell("pad"),
+    "include_data": _of_cell("include_data", bool),
     "weights": _of_our_cell("weights"),
     "copy": _of_cell("copy", str),
     "sync_every": _of_cell("sync_every", int),
     "threads": _of_facts("threads", int),
     "ranks": Column(int, lambda entry: None if entry.cell is None else entry.ranks),
+    "phases": _of_cell("phases", bool),
     "timer": _of_summary("timer", str),
     "steps": _of_summary("steps", int),
     "warmup_steps": _of_summary("warmup_steps", int),
@@ -132,6 +136,8 @@ COLUMNS: dict[str, Column] = {
     "samples_per_s": _of_summary("samples_per_s", float),
     "tokens_per_s": _of_summary("tokens_per_s", float),
     "tflop_per_s": _of_summary("tflop_per_s", float),
+    **{f"phase_{name}_ms": Column(float, partial(phase_ms, name=name)) for name in PHASES},
+    **{f"phase_{name}_j": Column(float, partial(phase_j, name=name)) for name in PHASES},
     "peak_memory_bytes": _of_summary("peak_memory_bytes", int),
     "peak_memory_of": Column(str, lambda entry: entry.peak_memory_of),
     "energy_total_j": _of_energy("total_j"),

@@ -113,6 +113,11 @@ def load_config(cell: Cell, *, labels: int) -> PreTrainedConfig:
         config = AutoConfig.from_pretrained(source_of(cell.model), trust_remote_code=False, **task)
     if getattr(config, "is_encoder_decoder", False):
         raise PowerbenchError(f"{cell.model} is an encoder with a decoder ({config.model_type}): choose an encoder.")
+    if not getattr(config, "vocab_size", None):  # of pictures or sounds; CANINE reads characters
+        raise PowerbenchError(
+            f"{cell.model} does not read tokens of text: its {CONFIG} ({config.model_type}) has no vocabulary "
+            "(vocab_size); choose an encoder like BERT."
+        )
     check_length(cell, positions_of(config.to_dict() | {"model_type": config.model_type}))
     if getattr(config, "pad_token_id", None) is None:  # models that look for the last token refuse a batch without one
         config.pad_token_id = 0

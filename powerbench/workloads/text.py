@@ -95,10 +95,11 @@ def load_text(cell: Cell, *, most: int) -> Text:
     random.Random(cell.seed).shuffle(order)
     rows, texts, given, passed_over = _usable(table, order, text_column, label_column, most=most)
     if not rows:
-        what = "text" if label_column is None else f"text with a {label_column}"
+        both = "" if label_column is None else f" and a label in the column {label_column}"
+        options = "--text-column" if label_column is None else "--text-column and --label-column"
         raise PowerbenchError(
-            f"None of the {counted(len(table), 'row')} of {cell.dataset} has a {what} in the column {text_column}: "
-            f"choose another with --text-column ({', '.join(table.column_names)})."
+            f"None of the {counted(len(table), 'row')} of {cell.dataset} has a text in the column {text_column}{both}: "
+            f"choose with {options} ({', '.join(table.column_names)})."
         )
     notes = []
     if passed_over:
@@ -172,6 +173,13 @@ def errors_told(cell: Cell) -> Iterator[None]:
         ) from error
     except (DatasetsError, ValueError, OSError) as error:
         raise PowerbenchError(_why_not_read(cell, str(error.__cause__ or error))) from error
+    except RuntimeError as error:
+        if "scripts are no longer supported" not in str(error):
+            raise
+        raise PowerbenchError(
+            f"{cell.dataset} brings Python code of its own, which powerbench does not run: fetch a file of it and give "
+            "--dataset FILE."
+        ) from error
 
 
 def _why_not_read(cell: Cell, said: str) -> str:
@@ -193,19 +201,28 @@ def find_text_column(cell: Cell, table: Dataset) -> str:
     if cell.text_column is not None:
         name = _existing(cell.text_column, table, "text_column", cell.dataset)
         if name not in holding_text:
-            there = f"text is in {', '.join(holding_text)}" if holding_text else "no column holds text"
-            raise PowerbenchError(
-                f"The column {name} of {cell.dataset} holds {_kind(table, name)} and no text: {there}; "
-                "choose with --text-column."
-            )
+            raise PowerbenchError(_why_no_text(cell, table, name, holding_text))
         return name
     usual = [name for name in TEXT_NAMES if name in holding_text]
     others = [name for name in holding_text if name not in (cell.label_column, *LABEL_NAMES)]
     if usual or len(others) == 1:
         return (usual or others)[0]
+    named = next((name for name in TEXT_NAMES if name in table.column_names), None)
+    if named is not None:
+        raise PowerbenchError(_why_no_text(cell, table, named, holding_text))
     there = ", ".join(table.column_names)
     raise PowerbenchError(
         f"Which column of {cell.dataset} is the text is not clear: name it with --text-column ({there})."
+    )
+
+
+def _why_no_text(cell: Cell, table: Dataset, name: str, holding_text: Sequence[str]) -> str:
+    is_empty = table.data.column(name).null_count == len(table)
+    held = "is empty in every row" if is_empty else f"holds {_kind(table, name)} and no text"
+    if not holding_text:
+        return f"The column {name} of {cell.dataset} {held}, and no other column holds text: name other data."
+    return (
+        f"The column {name} of {cell.dataset} {held}: text is in {', '.join(holding_text)}; choose with --text-column."
     )
 
 
@@ -234,8 +251,9 @@ def class_numbers(given: Sequence[Any], table: Dataset, column: str, dataset: st
 
     Words are numbered in the order of the alphabet; numbers are numbers of classes already.
     """
+    every = _different(table, column, dataset)
     if all(isinstance(label, str) for label in given):
-        words = sorted(word for word in table.unique(column) if word is not None)
+        words = sorted(every)
         if len(words) > MOST_LABELS:
             raise PowerbenchError(
                 f"The column {column} of {dataset} holds {len(words):,} different words, too many for labels: choose "
@@ -243,7 +261,6 @@ def class_numbers(given: Sequence[Any], table: Dataset, column: str, dataset: st
             )
         number_of = {word: number for number, word in enumerate(words)}
         return [number_of[word] for word in given], max(2, len(words))
-    every = [label for label in table.unique(column) if label is not None]
     wrong = next((label for label in every if not _is_class(label)), None)
     if wrong is not None:
         hidden = " (the hub's sign for labels that are kept back: take another --split)" if wrong == -1 else ""
@@ -254,6 +271,17 @@ def class_numbers(given: Sequence[Any], table: Dataset, column: str, dataset: st
     return [int(label) for label in given], max(
         2, int(max(every)) + 1, getattr(table.features[column], "num_classes", 0)
     )
+
+
+def _different(table: Dataset, column: str, dataset: str) -> list[Any]:
+    """The labels of the whole table, each once. Raises PowerbenchError where Arrow cannot tell such values apart."""
+    try:
+        return [label for label in table.unique(column) if label is not None]
+    except NotImplementedError as error:
+        raise PowerbenchError(
+            f"The column {column} of {dataset} holds lists, or values of several kinds: a label is a word or a whole "
+            "number, one a row, and of one kind in all rows; choose another with --label-column."
+        ) from error
 
 
 def _is_class(label: object) -> bool:

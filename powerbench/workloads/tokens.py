@@ -71,10 +71,17 @@ class TextBatches:
 
     def _made(self, texts: Sequence[str], index: int, *, keep_account: bool) -> Batch:
         size = self._cell.batch_size
-        encoded = self._encoded(list(texts[index * size : (index + 1) * size]))
+        some = list(texts[index * size : (index + 1) * size])
+        encoded = self._encoded(some)
         self.tokens.append(int(encoded["attention_mask"].sum()))
-        self.cut += sum(bool(one.overflowing) for one in encoded.encodings or ())
+        self.cut += self._too_long(some, encoded)
         return self._collated(encoded, self._text.labels[index * size : (index + 1) * size])
+
+    def _too_long(self, texts: list[str], encoded: Any) -> int:
+        if encoded.encodings is not None:
+            return sum(bool(one.overflowing) for one in encoded.encodings)
+        # A tokenizer written in Python (BERTweet's, Japanese BERT's) does not say what it cut.
+        return sum(len(whole) > self._cell.sequence_length for whole in self._tokenizer(texts)["input_ids"])
 
     def _encoded(self, texts: list[str]) -> Any:
         return self._tokenizer(

@@ -108,6 +108,7 @@ class TestJoules:
         found = find_phases(a_run(), steps(), spans(("forward", 400)), power((40.0, 1000), seconds=2))
 
         assert found.phases == {"forward": Phase(ms=400.0, j=None)}
+        assert found.notes[1:] == ["No joules for forward: the meter did not cover all steps from end to end."]
 
     def test_without_a_meter_are_none_and_nothing_is_said_of_it(self) -> None:
         run = a_record(cell=a_cell(phases=True))

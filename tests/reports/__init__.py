@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from powerbench.records import DeviceRecord, EnergyCurve, StepTrace, WorkloadRecord
+from powerbench.records import DeviceRecord, EnergyCurve, PhaseSpan, StepTrace, WorkloadRecord
 from powerbench.rundir.load import Run
 from tests.rundir import MS, START, a_cell, a_rail, a_record, steps_lasting
 
@@ -31,6 +31,25 @@ class MeteredRun(Run):
         times = range(START - 1000 * MS, end_ns + 1000 * MS, 100 * MS)
         watts = float(self.record.environment["watts"])
         return {"package-0": EnergyCurve(list(times), [watts * (time - times[0]) / 1e9 for time in times])}
+
+
+class PhasedRun(MeteredRun):
+    """Such a run that was stopped after two fifths of each step."""
+
+    def phases(self, rank: int = 0) -> list[PhaseSpan]:
+        """The forward pass takes two fifths of a step, the backward pass the rest."""
+        spans = []
+        for step, (start, end) in enumerate(zip(self.steps[rank].start_ns, self.steps[rank].end_ns, strict=True)):
+            if end is not None:
+                stop = start + 2 * (end - start) // 5
+                spans += [PhaseSpan(step, "forward", start, stop), PhaseSpan(step, "backward", stop, end)]
+        return spans
+
+
+def a_phased_run(batch: int, step_ms: float, *, watts: float) -> Run:
+    """A run that was stopped within its steps."""
+    run = a_run(batch, 128, step_ms, watts=watts, settings={"phases": True})
+    return PhasedRun(run.path, run.record, run.steps)
 
 
 def a_run(

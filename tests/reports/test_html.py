@@ -16,7 +16,7 @@ from powerbench.reports.html import as_html
 from powerbench.reports.published import published_runs
 from powerbench.rundir.load import Run, load_run
 from powerbench.rundir.many import NOT_BEGUN
-from tests.reports import a_run, renamed
+from tests.reports import a_phased_run, a_run, renamed
 from tests.reports.sweeps import a_metered_run, a_sweep
 from tests.rundir import GOLDEN, a_record, steps_lasting
 
@@ -469,3 +469,19 @@ def test_a_time_is_written_in_one_way_on_the_whole_page() -> None:
 
     assert page.text.count("3h 26m 4s") >= 3  # at the top, in its table, and beside the published ones
     assert "3h 26m" not in page.text.replace("3h 26m 4s", "")
+
+
+def test_phases_have_a_table_where_a_run_was_measured_for_them() -> None:
+    page = Page(as_html([a_phased_run(16, 1000, watts=20), a_run(64)]))
+
+    assert "Phases of a step" in page.text
+    assert "400 ms 600 ms, 12.0 J" in page.text
+    assert "Phases of a step" not in Page(as_html([a_run(64)])).text
+
+
+def test_nothing_is_said_of_data_and_weights_that_is_not_true_of_all_runs() -> None:
+    page = Page(as_html([a_run(settings={"dataset": "reviews.csv", "weights": "pretrained", "optimizer": "sgd"})]))
+
+    assert "Batches are random tokens" not in page.text
+    assert "Adam" not in page.text
+    assert "Weights are random" not in page.text

@@ -6,7 +6,7 @@ from powerbench.records import StepTrace
 from powerbench.reports.markdown import as_markdown
 from powerbench.reports.published import published_runs
 from powerbench.rundir.load import Run
-from tests.reports import a_run
+from tests.reports import a_phased_run, a_run
 
 
 def table(markdown: str, title: str) -> list[str]:
@@ -126,4 +126,13 @@ def test_a_cell_with_several_numbers_of_steps_has_a_row_for_each() -> None:
     assert "| 16         | 128             | 1,000 | 2m 29s (out of time)   |" in lines
     assert "- Abacus 3000 CPU (24GB), bert-base-cased training, batch 16 x sequence 128, 1,000 steps: out" in "\n".join(
         lines
+    )
+
+
+def test_phases_are_a_list_below_the_tables() -> None:
+    lines = as_markdown([a_phased_run(16, 2000, watts=20)]).splitlines()
+
+    assert lines[lines.index("**Phases of a step**:") + 2] == (
+        "- Abacus 3000 CPU (24GB), bert-base-cased training, batch 16 x sequence 128: "
+        "forward 800 ms (16.0 J), backward 1,200 ms (24.0 J)"
     )

@@ -12,7 +12,7 @@ from powerbench.reports.published import published_runs
 from powerbench.reports.terminal import as_terminal
 from powerbench.rundir.load import Run
 from powerbench.rundir.many import NOT_BEGUN
-from tests.reports import a_run
+from tests.reports import a_phased_run, a_run
 from tests.rundir import a_record
 
 
@@ -344,3 +344,14 @@ def test_a_published_column_says_how_far_it_compares() -> None:
     assert (
         "M1 Ultra 48-core (64GB), 2023-12: torch 1.13.0.dev20220604; comparability: no run of ours beside it" in exact
     )
+
+
+def test_phases_stand_below_the_table_with_their_joules_where_the_meter_tells_them_apart() -> None:
+    runs = [a_phased_run(16, 1000, watts=20), a_phased_run(16, 1200, watts=20), a_phased_run(64, 2000, watts=20)]
+
+    assert shown(runs, under="  Phases of a step:") == [
+        "  - training batch 16 x sequence 128: forward 440 ms, backward 660 ms (13.2 J)",
+        "  - training batch 64 x sequence 128: forward 800 ms (16.0 J), backward 1,200",
+        "    ms (24.0 J)",
+    ]
+    assert "  Phases of a step:" not in shown([a_run(16), a_run(64)])

@@ -7,11 +7,13 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
+
 from powerbench.reports.csv import as_csv
 from powerbench.reports.parquet import as_parquet
 from powerbench.reports.tidy import kinds
 from powerbench.rundir.load import Run
-from tests.reports import a_run
+from tests.reports import a_phased_run, a_run
 
 MEASURED = a_run(16, 128, 1490, watts=20)
 GONE = a_run(256, 128, None, status="oom", reason='no room, "none", at all\nreally', device=None)
@@ -40,6 +42,17 @@ def test_a_row_holds_the_figures_of_a_run() -> None:
         round(row[name], 6) for name in ("energy_j_per_step", "energy_j_per_sample", "samples_per_j", "mean_w")
     ] == [*(29.8, 1.8625, 0.536913, 20.0)]
     assert (row["energy_scope"], row["energy_estimated"], row["energy_reason"]) == ("package-0", False, None)
+
+
+def test_a_row_tells_the_phases_of_a_step() -> None:
+    phased, plain = from_parquet([a_phased_run(16, 1000, watts=20), MEASURED]).to_pylist()
+
+    assert [row["phases"] for row in (phased, plain)] == [True, False]
+    assert {name: value for name, value in phased.items() if name.startswith("phase_") and value is not None} == {
+        **{"phase_forward_ms": 400.0, "phase_backward_ms": 600.0},
+        **{"phase_backward_j": pytest.approx(12.0)},
+    }
+    assert {value for name, value in plain.items() if name.startswith("phase_")} == {None}
 
 
 def test_what_is_not_known_is_null_and_empty() -> None:

@@ -17,6 +17,7 @@ from powerbench.workloads.models import load_config
 from powerbench.workloads.operations import flop_of
 from powerbench.workloads.sizes import SIZES
 from powerbench.workloads.text import load_text
+from powerbench.workloads.tokens import TextBatches
 from tests.workloads.models import CONFIGS, save_model
 from tests.workloads.texts import ROWS, WORDS, WRITERS, save_tokenizer, write_csv
 
@@ -88,6 +89,16 @@ class TestTexts:
         inputs = inputs_of(a_cell(tmp_path, rows=[{"text": "joules", "label": "good"}] * 3 + [LONG]))
 
         assert inputs.notes == ["25% of the texts were cut off at 16 tokens."]
+
+    def test_that_are_too_long_are_counted_for_a_tokenizer_in_python_too(self, tmp_path: Path) -> None:
+        from transformers import ByT5Tokenizer
+
+        cell = a_cell(tmp_path, rows=[{"text": "joules", "label": "good"}] * 3 + [LONG], batch_size=4)
+        batches = TextBatches(cell, load_text(cell, most=4), ByT5Tokenizer())
+        (batch,) = batches.pool()
+
+        assert batch["input_ids"].shape == (4, 16)
+        assert batches.cut == 1
 
     def test_have_the_labels_of_their_rows(self, tmp_path: Path) -> None:
         rows = [{"text": word, "label": number} for number, word in enumerate(["joules", "steps", "power", "time"])]

@@ -181,7 +181,9 @@ class TestWhatIsNoModel:
         ("facts", "said"),
         [
             ({"model_type": "mine"}, r"transformers has no sequence classifier of the architecture of .*: choose an "),
-            ({"model_type": "vit"}, r"transformers has no sequence classifier of the architecture of .*: choose an "),
+            ({"model_type": "mamba"}, r"transformers has no sequence classifier of the architecture of .*: choose an "),
+            ({"model_type": "vit"}, r"does not read tokens of text: its config\.json \(vit\) has no vocabulary "),
+            ({"model_type": "canine"}, r"its config\.json \(canine\) has no vocabulary \(vocab_size\); choose an "),
             ({"model_type": "bart"}, r"is an encoder with a decoder \(bart\): choose an encoder\.$"),
             ({"model_type": "bert", "hidden_size": "wide"}, r"expected int, got str \(value: 'wide'\)\.$"),
             ({"model_type": "bert", "hidden_size": 33}, "33.* is not a multiple of the number of attention heads"),

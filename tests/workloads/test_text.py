@@ -10,7 +10,7 @@ import pytest
 
 from powerbench.errors import PowerbenchError, UsageError
 from powerbench.records import Cell
-from powerbench.workloads.text import Text, check_text, load_text
+from powerbench.workloads.text import Text, check_text, errors_told, load_text
 from tests.workloads.texts import ROWS, WRITERS, write_csv, write_lines, write_parquet, write_text
 
 NUMBER = {"awful": 0, "bad": 1, "good": 2}  # in the order of the alphabet
@@ -107,6 +107,15 @@ class TestLabels:
         with pytest.raises(PowerbenchError, match="holds 10,001 different words, too many for labels: choose another"):
             load(path)
 
+    @pytest.mark.parametrize("labels", [([0, 1], [1, 0]), (0, "good"), ({"stars": 5}, {"stars": 1})], ids=str)
+    def test_that_are_lists_or_of_several_kinds(self, labels: tuple[Any, ...], tmp_path: Path) -> None:
+        path = write_lines(tmp_path / "rows.jsonl", texts_as(*labels))
+
+        with pytest.raises(
+            PowerbenchError, match=r"^The column label of \S+ holds lists, or values of several kinds: "
+        ):
+            load(path)
+
     def test_are_not_asked_for_where_nothing_is_trained(self, tmp_path: Path) -> None:
         """The hub keeps the labels of many test sets back."""
         text = load(write_csv(tmp_path / "rows.csv", texts_as(-1, -1)), mode="inference")
@@ -155,9 +164,23 @@ class TestRowsWithout:
     def test_any_text_at_all(self, tmp_path: Path) -> None:
         rows = [{"text": " ", "label": 1}, {"text": "", "label": 0}]
 
-        with pytest.raises(
-            PowerbenchError, match=r"None of the 2 rows of .* has a text with a label in the column text"
-        ):
+        said = r"None of the 2 rows of .* has a text in the column text and a label in the column label: choose with "
+        with pytest.raises(PowerbenchError, match=said):
+            load(write_lines(tmp_path / "rows.jsonl", rows))
+
+    @pytest.mark.parametrize(("held", "said"), [(None, "is empty in every row"), (5, "holds int64 and no text")])
+    def test_text_in_the_column_called_so(self, held: int | None, said: str, tmp_path: Path) -> None:
+        rows = [{"text": held, "label": "good"}] * 2
+
+        for path in (write_csv(tmp_path / "rows.csv", rows), write_lines(tmp_path / "rows.jsonl", rows)):
+            with pytest.raises(PowerbenchError, match=rf"^The column text of \S+ {said}: text is in label; choose "):
+                load(path)
+
+    @pytest.mark.parametrize(("held", "said"), [(None, "is empty in every row"), (["a"], "holds list.* and no text")])
+    def test_text_in_any_column(self, held: list[str] | None, said: str, tmp_path: Path) -> None:
+        rows = [{"text": held, "label": 1}] * 2
+
+        with pytest.raises(PowerbenchError, match=rf"{said}, and no other column holds text: name other data"):
             load(write_lines(tmp_path / "rows.jsonl", rows))
 
 
@@ -200,6 +223,15 @@ class TestFiles:
         assert len(load(path, split="test[:25%]").texts) == 25
         with pytest.raises(PowerbenchError, match=r"has no split train\[most\]: choose another with --split"):
             load(path, split="train[most]")
+
+
+def test_data_that_bring_code_of_their_own_are_refused() -> None:
+    # What `datasets` 4 and later raise for one with a script (load.py), which nothing here can fetch.
+    said = r"^some/data brings Python code of its own, .* give --dataset FILE\.$"
+    with pytest.raises(PowerbenchError, match=said), errors_told(Cell(dataset="some/data")):
+        raise RuntimeError("Dataset scripts are no longer supported, but found data.py")
+    with pytest.raises(RuntimeError, match="a bug"), errors_told(Cell(dataset="some/data")):
+        raise RuntimeError("a bug")
 
 
 class TestSynthetic:

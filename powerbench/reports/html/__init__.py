@@ -68,6 +68,7 @@ def _content(content: Content, most_traces: int) -> dict[str, Any]:
     with_steps = [shown for shown in runs if shown.record.cell is not None]
     rows = _rows(with_steps[:most_traces])
     points = _points(with_steps[:most_traces])
+    phase_names = tables.phase_names(runs)
     energy = [tables.energy_row(shown) for shown in runs]
     reasons = {row.reason for row in energy if not row.shown.has_nothing_measured}
     return {
@@ -84,6 +85,8 @@ def _content(content: Content, most_traces: int) -> dict[str, Any]:
         "comparability": COMPARABILITY,
         "best": tables.best_of_each(runs),
         "times": [tables.time_row(shown) for shown in with_steps],
+        "phase_names": phase_names,
+        "phases": [tables.phase_row(shown, phase_names) for shown in runs if shown.summary.phases],
         "energies": energy,
         "no_energy": next(iter(reasons)) if len(reasons) == 1 and None not in reasons else None,
         "beside": side_by_side([*(shown.entry for shown in runs), *content.published]),

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from powerbench.analysis.counted import counted_rails
+from powerbench.analysis.phases import Phase
 from powerbench.analysis.slowdown import Slowdown, Verdict
 from powerbench.analysis.summary import TABLE_STEPS
 from powerbench.reports.figures import table_time
-from powerbench.reports.grid import IN_WORDS, SETTINGS
+from powerbench.reports.grid import IN_WORDS, PHASES, SETTINGS
 from powerbench.reports.html.shown import Shown
 from powerbench.reports.labels import WORK
 from powerbench.units import byte_size, significant
@@ -41,6 +42,14 @@ class TimeRow:
     tflop_per_s: str | None
     memory: str | None
     steady: str | None
+
+
+@dataclass(frozen=True)
+class PhaseRow:
+    """What each phase of a step takes, and uses where that is known; None for a phase that the run has not."""
+
+    shown: Shown
+    figures: list[str | None]
 
 
 @dataclass(frozen=True)
@@ -113,6 +122,21 @@ def steadiness(slowdown: Slowdown) -> str:
     """The verdict in a word or two: `steady`, `slows down, +21%`."""
     change = "" if slowdown.change is None else f", {slowdown.change:+.0%}"
     return f"{STEADINESS[slowdown.verdict]}{change if slowdown.verdict in ('slowdown', 'speedup') else ''}"
+
+
+def phase_names(runs: Iterable[Shown]) -> list[str]:
+    """The phases that any of the runs has, in their order."""
+    return sorted({name for shown in runs for name in shown.summary.phases or ()}, key=PHASES.index)
+
+
+def phase_row(shown: Shown, names: Iterable[str]) -> PhaseRow:
+    """A run in the table of phases."""
+    phases = shown.summary.phases or {}
+    return PhaseRow(shown, [_phase(phases[name]) if name in phases else None for name in names])
+
+
+def _phase(phase: Phase) -> str:
+    return f"{significant(phase.ms)} ms{'' if phase.j is None else f', {significant(phase.j)} J'}"
 
 
 def energy_row(shown: Shown) -> EnergyRow:
