@@ -23,22 +23,23 @@ NAMES = {
 
 def flop_per_sample(config: PreTrainedConfig, *, mode: Mode, tokens: int) -> float | None:
     """Floating-point operations for one sample of so many tokens; None where the model's products are not known."""
-    if config.model_type not in PLAIN_ENCODERS:
-        return None
-    return flop_of(config.to_dict(), mode=mode, tokens=tokens)
+    facts = config.to_dict()
+    is_known = all(_number(facts, names) is not None for names, _ in NAMES.values())
+    return flop_of(facts, mode=mode, tokens=tokens) if is_known and config.model_type in PLAIN_ENCODERS else None
 
 
 def flop_of(facts: Mapping[str, Any], *, mode: Mode, tokens: int) -> float:
-    """The same by a configuration's facts; a number that is not among them is taken to be bert-base's.
+    """The same by a configuration's facts, for a forecast: a number that is not among them is taken to be bert-base's.
 
     Forward `L (8 S H^2 + 4 S^2 H + 4 S H F)`, which is `24 L S H^2 + 4 L S^2 H` where the feed-forward part F is four
     times as wide as H; three times that in training. Matrix products of the encoder only; embeddings, softmax and the
     optimizer are left out.
     """
-    layers, hidden, wide = (_number(facts, *NAMES[name]) for name in ("layers", "hidden", "wide"))
+    layers, hidden, wide = (_number(facts, names) or usual for names, usual in NAMES.values())
     forward = layers * (8 * tokens * hidden**2 + 4 * tokens**2 * hidden + 4 * tokens * hidden * wide)
     return float(forward * (3 if mode == "training" else 1))
 
 
-def _number(facts: Mapping[str, Any], names: tuple[str, ...], usual: int) -> int:
-    return next((facts[name] for name in names if isinstance(facts.get(name), int) and facts[name] > 0), usual)
+def _number(facts: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
+    """The first of these that is a number above zero; None where there is none."""
+    return next((facts[name] for name in names if isinstance(facts.get(name), int) and facts[name] > 0), None)

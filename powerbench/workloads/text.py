@@ -56,6 +56,7 @@ def check_text(cell: Cell) -> None:
         given = [name for name, value in needs_data.items() if value is not None]
         given += [name for name in ("include_data",) if getattr(cell, name)]
         given += ["pad"] if cell.pad != "max_length" else []
+        given += ["split"] if cell.split != "train" else []
         if given:
             raise UsageError(f"{given[0]} is for real text, and the data are synthetic: name some with --dataset.")
     elif is_path(cell.dataset):

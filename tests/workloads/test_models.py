@@ -287,3 +287,13 @@ class TestOffline:
 )
 def test_what_transformers_refuses_is_one_sentence(said: str, sentence: str) -> None:
     assert why_not_taken("m", said).startswith(sentence)
+
+
+def test_operations_that_a_configuration_does_not_tell_are_unknown_and_not_bert_base_s(tmp_path: Path) -> None:
+    cell = a_cell(save_model(tmp_path, "bert"))
+    config = load_config(cell, labels=2)
+    assert flop_per_sample(config, mode="training", tokens=8) is not None
+
+    config.num_hidden_layers = 0
+
+    assert flop_per_sample(config, mode="training", tokens=8) is None
