@@ -191,7 +191,7 @@ class TestTelemetry:
         ("options", "slowest_hz", "fastest_hz"), [(["--trace"], 5.0, 12.0), ([], 0.5, 1.5)], ids=["traced", "untraced"]
     )
     def test_comes_at_its_rate(self, folder: Path, options: list[str], slowest_hz: float, fastest_hz: float) -> None:
-        powerbench("run", *SLEEP, *options, "--steps", "1", "--min-seconds", "2.5", "--output", folder)
+        powerbench("run", *SLEEP, *options, "--steps", "1", "--min-seconds", "4.5", "--output", folder)
 
         assert slowest_hz < self.rate_hz(folder, "system.cpu_ratio") < fastest_hz
         assert slowest_hz < self.rate_hz(folder, "worker0.rss_bytes") < fastest_hz

@@ -25,7 +25,7 @@ FAST, SLOW = 200, 80
 FAST_NS, SLOW_NS = 3 * MS, 10 * MS
 ENQUEUE_NS = MS // 2
 LEAK_BYTES = 2_000_000
-MANY_OBJECTS = 50_000
+MANY_OBJECTS = 200_000  # their collection takes longer than a step, which would hide a shorter one
 
 
 class Plan:
