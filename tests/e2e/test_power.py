@@ -318,7 +318,7 @@ class TestAttach:
 
         assert summary["status"] == "complete"
         assert summary["energy"]["partial"] is True
-        assert summary["energy"]["mean_w"] == pytest.approx(40, rel=0.1)
+        assert summary["energy"]["mean_w"] == pytest.approx(40, rel=0.01)
         assert any("the recorder has ended" in note for note in summary["notes"])
 
     def test_a_recording_that_has_ended_can_be_joined_afterwards(
