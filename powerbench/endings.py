@@ -54,17 +54,21 @@ def how_it_ended(
     log_path: Path,
     evidence: str | None,
     disk_full: bool,
+    without_operators: bool = False,
 ) -> Ended:
     """The ending of a run whose worker is gone.
 
     `end` is the worker's own last event, `stopped` why the supervisor asked it to stop, `evidence` why the system
-    may have killed it for memory; each None where there was none.
+    may have killed it for memory; each None where there was none. `without_operators`: it was at the steps under
+    torch.profiler, which follow the measured ones, and told of none. These stand, and it is complete, but for Ctrl-C
+    there: who stops it means to stop what would come next too.
     """
     failure = metal_failure(log)
     if failure is not None:
         gave_up = f"Metal gave up on work of the run: {failure.said}"
         return Ended("oom", f"{gave_up}; {SMALLER}") if failure.memory else Ended("failed", gave_up)
-    if end is not None and end["outcome"] == "complete":
+    was_cut = without_operators and stopped is not None and stopped.status == "interrupted"
+    if end is not None and end["outcome"] == "complete" and not was_cut:
         return Ended("complete", None)
     if stopped is not None:
         return stopped

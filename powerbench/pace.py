@@ -8,7 +8,7 @@ from powerbench.records import RunRecord
 from powerbench.rundir.journal import Journal
 from powerbench.units import seconds_from_ns
 
-Stage = Literal["idle", "starting", "warm-up", "measuring", "tail", "stopping"]
+Stage = Literal["idle", "starting", "warm-up", "measuring", "tail", "profiling", "stopping"]
 
 
 class Progress(NamedTuple):
@@ -41,6 +41,8 @@ class Pace:
         self._update(done, last_ns)
         if done < cell.warmup:
             return self._at(record, "warm-up", done, cell.warmup, before=cell.warmup - done, left=cell.steps)
+        if journal.event("profiler") is not None:
+            return Progress(record, "profiling", done, done, None, None)
         self._window_ns = self._window_ns or last_ns
         if journal.measured is not None and record.tail_s:
             return self._at(record, "tail", journal.measured, journal.measured, left=0)

@@ -76,6 +76,7 @@ class Cell(Struct, frozen=True, kw_only=True):
     sync_every: CountOrZero | None = None
     trace: bool = False
     phases: bool = False
+    torch_profiler: bool = False
     power: Name = "auto"
     power_from: Name | None = None
     idle_seconds: Seconds | None = None
@@ -210,6 +211,22 @@ class PhaseSpan(NamedTuple):
     end_ns: int
 
 
+class OperatorTimes(NamedTuple):
+    """What torch.profiler says of an operator, or of a device's kernel of that name: a step's mean, in microseconds.
+
+    `on` is where it ran: `cpu` for an operator, which a device may have worked for, else the device. `self` is without
+    what it called itself. The device's times are None where none were recorded.
+    """
+
+    name: str
+    on: str
+    calls: float
+    cpu_self_us: float
+    cpu_total_us: float
+    device_self_us: float | None
+    device_total_us: float | None
+
+
 class Gauge(NamedTuple):
     """A value of the moment, for `telemetry.csv`: `gpu0.power_w`, `thermal_pressure`, `worker0.rss_bytes`."""
 
@@ -223,6 +240,22 @@ class Window(Struct, frozen=True):
 
     start_ns: int
     end_ns: int
+
+
+class ProfilerRecord(Struct, frozen=True, kw_only=True):
+    """The steps that were made under torch.profiler when all others were measured, each from edge to edge.
+
+    `device` is the kind of device whose own times were recorded with the processor's; None where there were only those.
+    `monotonic_ns` and `unix_ns` are one moment, on the clock of the run and on that of torch's trace, read
+    `anchor_width_ns` apart at most. `reason` says why there are no operators; None where there are.
+    """
+
+    steps: list[Window] = []
+    device: str | None = None
+    monotonic_ns: int = 0
+    unix_ns: int = 0
+    anchor_width_ns: int = 0
+    reason: str | None = None
 
 
 class RunRecord(Struct, frozen=True, kw_only=True):
@@ -249,6 +282,7 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     tried: list[str] = []
     windows: dict[str, Window] = {}
     tail_s: float = 0.0
+    profiler: ProfilerRecord | None = None
     peak_memory_bytes: int | None = None
     peak_memory_of: str | None = None
     ranks: int = 1

@@ -27,7 +27,7 @@ from powerbench.power import Source
 from powerbench.records import Cell, Clock, RunRecord, Supervisor, Window, phases_of
 from powerbench.rundir import RunDir, create_run_dir
 from powerbench.rundir.journal import Journal
-from powerbench.rundir.load import Run, complete_record, load_run, read_record, with_sampled_peak
+from powerbench.rundir.load import Run, complete_record, is_without_operators, load_run, read_record, with_sampled_peak
 from powerbench.units import NS_PER_S
 
 GAUGE_PERIOD_S = 1.0
@@ -269,7 +269,8 @@ class Session:
         self.journal.marks.look()
         over = self._guard.over(
             now_ns=time.monotonic_ns(),
-            last_step_ns=self.journal.marks.last_ns(),
+            # No mark comes from the steps under torch.profiler, which it may take long to write about.
+            last_step_ns=None if self.journal.event("end") else self.journal.marks.last_ns(),
             open_steps=self.journal.marks.open_steps,
             gauges=self._telemetry.latest,
         )
@@ -281,6 +282,7 @@ class Session:
         memory = self._record.environment["memory_bytes"]
         return how_it_ended(
             end=self.journal.event("end"),
+            without_operators=is_without_operators(self.journal.events),
             stopped=self._stopped,
             exit_status=None if self._worker is None else self._worker.exit_status,
             log=self._log(),

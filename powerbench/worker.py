@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -27,6 +27,7 @@ from powerbench.rundir.lines import EventWriter
 from powerbench.rundir.load import read_record
 from powerbench.rundir.marks import MarksWriter
 from powerbench.rundir.phases import new_phases_file
+from powerbench.torch_profiler import record_operators
 from powerbench.units import NS_PER_MS, NS_PER_S
 from powerbench.workloads import workload_of
 from powerbench.workloads.laps import Laps
@@ -45,6 +46,14 @@ FULL_COLLECTION = 2
 LONG_COLLECTION_NS = NS_PER_MS
 
 
+class Measured(NamedTuple):
+    """How the measuring ended, why where not well, and the step while it can go on; None where it cannot."""
+
+    outcome: str
+    message: str | None = None
+    step: Step | None = None
+
+
 def main(arguments: list[str]) -> int:
     """`python -m powerbench.worker RUN_DIR RANK`: measure the cell in RUN_DIR/run.json; returns the exit status."""
     rundir, rank = RunDir(Path(arguments[0])), int(arguments[1])
@@ -53,25 +62,27 @@ def main(arguments: list[str]) -> int:
     record = read_record(rundir)
     device = DEVICES[record.the_cell.device]
     try:
-        outcome, message = measure(record, device, rundir, rank, events), None
+        measured = measure(record, device, rundir, rank, events)
     except Unavailable as error:
-        outcome, message = "unavailable", str(error)
+        measured = Measured("unavailable", str(error))
     except PowerbenchError as error:
-        outcome, message = "failed", str(error)
+        measured = Measured("failed", str(error))
     except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError, and mps has a plain one
         if not is_out_of_memory(error):
             raise
-        outcome, message = "oom", in_one_line(error)
+        measured = Measured("oom", in_one_line(error))
     peak, covers = device.peak_memory()
     events.write(
         "end",
         time_ns=time.monotonic_ns(),
-        outcome=outcome,
-        message=message,
+        outcome=measured.outcome,
+        message=measured.message,
         peak_memory_bytes=peak,
         peak_memory_of=covers,
     )
-    return 0 if outcome == "complete" else 1
+    if record.the_cell.torch_profiler and measured.step is not None:
+        go_on_under_profiler(record, measured.step, device, rundir, events)
+    return 0 if measured.outcome == "complete" else 1
 
 
 def end_with_supervisor() -> None:
@@ -82,8 +93,15 @@ def end_with_supervisor() -> None:
     os.kill(-group if group == os.getpid() else os.getpid(), signal.SIGKILL)
 
 
-def measure(record: RunRecord, device: Device, rundir: RunDir, rank: int, events: EventWriter) -> str:
-    """Build the cell and step through it; returns the outcome: `complete`, or `interrupted` by SIGINT."""
+def go_on_under_profiler(record: RunRecord, step: Step, device: Device, rundir: RunDir, events: EventWriter) -> None:
+    """A few steps more, beyond all for which there are marks."""
+    with stop_on_sigint() as stopped:
+        first = most_steps(record.the_cell, record.tail_s)
+        record_operators(step, first=first, device=device, rundir=rundir, events=events, stopped=stopped)
+
+
+def measure(record: RunRecord, device: Device, rundir: RunDir, rank: int, events: EventWriter) -> Measured:
+    """Build the cell and step through it to the end, or until SIGINT interrupts it."""
     cell = record.the_cell
     complaint = device.confirm()
     if complaint is not None:
@@ -103,7 +121,7 @@ def measure(record: RunRecord, device: Device, rundir: RunDir, rank: int, events
             timer.finish()
     if timer.anchor_error_ns is not None:
         events.write("anchor", time_ns=time.monotonic_ns(), error_ns=timer.anchor_error_ns)
-    return "interrupted" if stopped else "complete"
+    return Measured("interrupted") if stopped else Measured("complete", step=step)
 
 
 def new_laps(record: RunRecord, device: Device, rundir: RunDir, rank: int) -> Laps | None:

@@ -68,7 +68,8 @@ def is_pair(free: RunRecord, fenced: RunRecord) -> bool:
 def _loop(cell: Cell) -> Cell:
     """The cell without what decides how it is waited for and metered, and not what its steps do."""
     usual = Cell()
-    names = ("sync_every", "trace", "power", "power_from", "idle_seconds", "require_power", "max_seconds", "limits")
+    of_meters = ("power", "power_from", "idle_seconds", "require_power")
+    names = ("sync_every", "trace", "torch_profiler", *of_meters, "max_seconds", "limits")
     return msgspec.structs.replace(cell, **{name: getattr(usual, name) for name in names})
 
 

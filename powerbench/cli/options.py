@@ -76,6 +76,10 @@ Phases = Annotated[
     bool | None,
     typer.Option("--phases", help="Time and joules of copy, forward, backward, optimizer.", rich_help_panel=HOW),
 ]
+TorchProfiler = Annotated[
+    bool | None,
+    typer.Option("--torch-profiler", help="A few steps more, for time and joules by operator.", rich_help_panel=HOW),
+]
 Mode = Annotated[
     list[str] | None, typer.Option("--mode", metavar="MODE", help="training or inference.", rich_help_panel=WHAT)
 ]

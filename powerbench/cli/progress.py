@@ -96,6 +96,8 @@ def in_words(progress: Progress) -> str:
     if progress.stage == "starting":
         is_control = progress.record.the_cell.model == "sleep"
         return "starting" if is_control else "starting (loading torch, building the model)"
+    if progress.stage == "profiling":
+        return "a few steps more under torch.profiler"
     if progress.stage == "stopping":
         return "stopping after the step in flight (Ctrl-C again to stop now)"
     parts = [f"{progress.stage} step {progress.done} of {progress.total}"]

@@ -26,7 +26,7 @@ OPTIONS = {
 }
 FLAGS = {
     **{"compile": "--compile", "include_data": "--include-data", "phases": "--phases"},
-    **{"trace": "--trace", "require_power": "--require-power"},
+    **{"torch_profiler": "--torch-profiler", "trace": "--trace", "require_power": "--require-power"},
 }
 
 

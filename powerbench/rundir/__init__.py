@@ -26,6 +26,8 @@ class RunDir:
         self.record = path / RECORD
         self.energy = path / "energy.csv"
         self.telemetry = path / "telemetry.csv"
+        self.operators = path / "operators.csv"
+        self.torch_trace = path / "torch-trace.json"
 
     def marks(self, rank: int) -> Path:
         """The memory-mapped marks of a rank."""

@@ -18,7 +18,9 @@ from powerbench.records import (
     SCHEMA,
     DeviceRecord,
     EnergyCurve,
+    OperatorTimes,
     PhaseSpan,
+    ProfilerRecord,
     RunRecord,
     Stage,
     StepTrace,
@@ -30,6 +32,7 @@ from powerbench.records import (
 from powerbench.rundir import RECORD, RunDir
 from powerbench.rundir.lines import LineTail, read_energy, read_events, read_telemetry, read_words
 from powerbench.rundir.marks import MarksReader
+from powerbench.rundir.operators import read_operators
 from powerbench.rundir.phases import PhasesReader, read_phases
 from powerbench.units import counted
 
@@ -74,6 +77,20 @@ class Run:
         stamped = marks.read(until=len(self.steps[rank]))
         rows = read_phases(rundir.phases(rank))
         return rows + [span for span in stamped if not rows or span.step > rows[-1].step]
+
+    def operators(self) -> list[OperatorTimes]:
+        """What torch.profiler told of the operators of a step, read when it is asked for; none of an ordinary run."""
+        profiler = self.record.profiler
+        return [] if profiler is None or not profiler.steps else read_operators(RunDir(self.path).operators)
+
+    def torch_trace(self) -> dict[str, Any] | None:
+        """torch's own trace of the steps that were profiled; None where there is none, or it is damaged."""
+        if self.record.profiler is None:
+            return None
+        try:
+            return msgspec.json.decode(RunDir(self.path).torch_trace.read_bytes(), type=dict[str, Any])
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
 
     def events(self, rank: int = 0) -> list[dict[str, Any]]:
         """What the worker of a rank said of itself, read when it is asked for."""
@@ -247,10 +264,25 @@ def complete_record(record: RunRecord, events: Iterable[dict[str, Any]], steps: 
         elif event["event"] == "window" and event.get("recompiled"):
             graphs = counted(event["recompiled"], "graph")
             notes.append(f"torch.compile made {graphs} more while the steps were timed; some steps hold that time.")
+        elif event["event"] == "operators":
+            changes["profiler"] = msgspec.convert(event, ProfilerRecord)
         elif event["event"] == "end":
             changes["peak_memory_bytes"] = event.get("peak_memory_bytes")
             changes["peak_memory_of"] = event.get("peak_memory_of")
-    return msgspec.structs.replace(record, windows=record.windows | windows_of(steps), notes=notes, **changes)
+    windows = record.windows | windows_of(steps) | _profiled(changes.get("profiler"))
+    return msgspec.structs.replace(record, windows=windows, notes=notes, **changes)
+
+
+def is_without_operators(events: Iterable[dict[str, Any]]) -> bool:
+    """Whether the worker began with the steps under torch.profiler and has told of no operators."""
+    reasons = {event["event"]: event.get("reason") for event in events if event["event"] in ("profiler", "operators")}
+    return bool(reasons) and reasons.get("operators", "it has not come to it") is not None
+
+
+def _profiled(profiler: ProfilerRecord | None) -> dict[str, Window]:
+    if profiler is None or not profiler.steps:
+        return {}
+    return {"profiler": Window(profiler.steps[0].start_ns, profiler.steps[-1].end_ns)}
 
 
 def windows_of(steps: StepTrace) -> dict[str, Window]:

@@ -25,6 +25,8 @@ class Sleep:
             raise UsageError(f"The model sleep runs on the cpu, not on {cell.device}: leave --device out.")
         if phases_of(cell):
             raise UsageError("The model sleep has no phases and reads nothing: leave --phases and --include-data out.")
+        if cell.torch_profiler:
+            raise UsageError("The model sleep runs without torch, so it has no operators: leave --torch-profiler out.")
 
     def work(self, cell: Cell) -> float:
         """Milliseconds."""
