@@ -77,6 +77,10 @@ class TestComplete:
     def test_is_a_run_that_was_asked_to_stop_too_late(self) -> None:
         assert ended(end=said("complete"), stopped=Ended("timeout", "too long")) == Ended("complete", None)
 
+    @pytest.mark.parametrize("stopped", [None, Ended("timeout", "too long"), Ended("swapping", "too slow")])
+    def test_is_a_run_that_only_has_no_operators(self, stopped: Ended | None) -> None:
+        assert ended(end=said("complete"), stopped=stopped, without_operators=True).status == "complete"
+
     def test_is_never_one_that_metal_gave_up_on(self) -> None:
         for log in (METAL_MEMORY, METAL_INTERNAL, METAL_IN_ONE_LINE):
             assert ended(end=said("complete"), exit_status=0, log=log).status != "complete"
@@ -91,6 +95,12 @@ class TestStopped:
         assert ended(stopped=asked, exit_status=KILLED) == asked
         assert ended(stopped=asked, exit_status=-2, log="KeyboardInterrupt") == asked
         assert ended(stopped=asked, exit_status=None) == asked
+
+    def test_is_a_complete_run_too_whose_last_steps_ctrl_c_has_cut_since_what_comes_next_is_meant(self) -> None:
+        asked = Ended("interrupted", "Ctrl-C")
+
+        assert ended(stopped=asked, end=said("complete"), without_operators=True) == asked
+        assert ended(stopped=asked, end=said("complete")) == Ended("complete", None)
 
     def test_is_not_out_of_memory_where_our_own_kill_met_somebody_else_s(self) -> None:
         assert ended(stopped=Ended("timeout", "too long"), exit_status=KILLED, evidence=EVIDENCE).status == "timeout"

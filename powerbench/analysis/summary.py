@@ -10,10 +10,11 @@ from msgspec import Struct
 
 from powerbench.analysis.checked import Explained
 from powerbench.analysis.energy import Energy, find_energy
+from powerbench.analysis.operators import Operators, find_operators
 from powerbench.analysis.phases import Phase, find_phases
 from powerbench.analysis.pool import flop_per_step, tokens_per_step
 from powerbench.environment import SLOW_MODES
-from powerbench.records import EnergyCurve, PhaseSpan, RunRecord, Status, StepTrace
+from powerbench.records import EnergyCurve, OperatorTimes, PhaseSpan, RunRecord, Status, StepTrace
 from powerbench.units import NS_PER_MS, counted, duration, seconds_from_ns, significant
 
 TABLE_STEPS = 100
@@ -62,6 +63,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     energy_reason: str | None
     slowdown: Explained | None
     phases: dict[str, Phase] | None
+    operators: Operators | None
     notes: list[str]
 
 
@@ -79,9 +81,12 @@ def summarize(
     curves: Mapping[str, EnergyCurve] | None = None,
     phases: Sequence[PhaseSpan] = (),
     *,
+    operators: Sequence[OperatorTimes] = (),
     slowdown: Explained | None = None,
 ) -> Summary:
     """The figures of a run, named by the path `run`; `curves` are its joules by rail, `phases` those of its steps.
+
+    `operators` are those that torch.profiler saw, in a run that asked for it.
 
     `slowdown` is its verdict, where somebody has asked for one: it costs more than all the other figures, and a table
     of many runs has no room for it.
@@ -99,6 +104,13 @@ def summarize(
     tflop_per_s = rate * flop / 1e12 if rate and flop is not None else None
     found = find_energy(record, steps, curves or {})
     phased = find_phases(record, steps, phases, curves or {} if found.energy is not None else {})
+    its_latency = latency(spans)
+    profiled = find_operators(
+        record,
+        operators,
+        measured_ms=None if its_latency is None else its_latency.mean,
+        j_per_step=None if found.energy is None else found.energy.j_per_step,
+    )
     return Summary(
         run=run,
         status=record.status,
@@ -114,7 +126,7 @@ def summarize(
         warmup_steps=steps.stage.count("warmup"),
         wall_s=wall_s,
         wall_s_100_steps=TABLE_STEPS / rate if rate else None,
-        latency_ms=latency(spans),
+        latency_ms=its_latency,
         samples_per_s=rate * samples if rate and samples is not None else None,
         tokens_per_s=rate * tokens if rate and tokens is not None else None,
         tflop_per_s=tflop_per_s,
@@ -123,10 +135,12 @@ def summarize(
         energy_reason=found.reason,
         slowdown=slowdown,
         phases=phased.phases,
+        operators=profiled.operators,
         notes=[
             *record.notes,
             *found.notes,
             *phased.notes,
+            *profiled.notes,
             *notes(record, spans, tflop_per_s),
             *unsynchronized(record, steps),
         ],
@@ -160,6 +174,7 @@ def _of_recording(run: str, record: RunRecord, steps: StepTrace, curves: Mapping
         energy_reason=found.reason,
         slowdown=None,
         phases=None,
+        operators=None,
         notes=[*record.notes, *found.notes, *notes_on_machine(record)],
         command=record.command,
         exit_status=record.exit_status,

@@ -24,7 +24,15 @@ def summary_of(run: Run) -> Summary:
 
 def figures_of(name: str, recorded: Recorded, slowdown: Explained | None = None) -> Summary:
     """The figures of what a run recorded, with the verdict that is given."""
-    return summarize(name, recorded.record, recorded.steps, recorded.curves, phases=recorded.phases, slowdown=slowdown)
+    return summarize(
+        name,
+        recorded.record,
+        recorded.steps,
+        recorded.curves,
+        phases=recorded.phases,
+        operators=recorded.operators,
+        slowdown=slowdown,
+    )
 
 
 def explain(recorded: Recorded) -> Explained:

@@ -72,7 +72,7 @@ def machine_names(entries: Sequence[Entry]) -> dict[Machine, str]:
 
 def _entry(run: Run) -> Entry:
     record = run.record
-    summary = summarize(str(run.path), record, run.steps[0], run.curves(), run.phases())
+    summary = summarize(str(run.path), record, run.steps[0], run.curves(), run.phases(), operators=run.operators())
     counted = summary.energy.rails if summary.energy else {}
     return Entry(
         summary=summary,

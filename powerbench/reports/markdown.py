@@ -36,6 +36,7 @@ from powerbench.reports.grid import (
 )
 from powerbench.reports.labels import described, labels_of, not_alike
 from powerbench.reports.layout import in_words
+from powerbench.reports.operators import headings, operator_rows, operators_explained
 from powerbench.reports.published import published
 from powerbench.rundir.load import Run
 from powerbench.units import duration, significant
@@ -67,7 +68,8 @@ def as_markdown(runs: Sequence[Run]) -> str:
     if all(entry.published for entry in entries):
         return "\n".join(_published_alone(entries))
     beside = [BESIDE_EXPLAINED.format(url=published().url)] if any(entry.published for entry in entries) else []
-    return "\n".join([EXPLAINED, *beside, *_models(entries), *_recordings(entries), *_notes(entries)])
+    parts = (*_models(entries), *_recordings(entries), *_operators(entries), *_notes(entries))
+    return "\n".join([EXPLAINED, *beside, *parts])
 
 
 def _published_alone(entries: Sequence[Entry]) -> Iterable[str]:
@@ -191,6 +193,23 @@ def _recordings(entries: Sequence[Entry]) -> Iterable[str]:
         time = "" if summary.wall_s is None else duration(summary.wall_s)
         joules, watts = (significant(energy.total_j), significant(energy.mean_w)) if energy else ("", "")
         yield f"| {escaped(summary.run)} | {time} | {joules} | {watts} |"
+
+
+def _operators(entries: Sequence[Entry]) -> Iterable[str]:
+    """A table of the operators of each run that was profiled for them."""
+    profiled = [(entry.summary.run, found) for entry in entries if (found := entry.summary.operators) is not None]
+    for run, operators in profiled:
+        yield from ("", f"### Operators of a step{f', {escaped(run)}' if len(profiled) > 1 else ''}", "")
+        yield from (escaped(operators_explained(operators)), "")
+        head, body = headings(operators), operator_rows(operators)
+        shown = [at for at, heading in enumerate(head) if heading]
+        yield _line([head[at].capitalize() if at == 0 else head[at] for at in shown])
+        yield _line(["---" if at == 0 else "---:" for at in shown])
+        yield from (_line([escaped(row[at]) for at in shown]) for row in body)
+
+
+def _line(fields: Iterable[str]) -> str:
+    return f"| {' | '.join(fields)} |"
 
 
 def escaped(text: str) -> str:

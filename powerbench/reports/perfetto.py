@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 
 from powerbench.analysis.summary import summarize
-from powerbench.records import RunRecord, Stage, StepTrace
+from powerbench.records import ProfilerRecord, RunRecord, Stage, StepTrace
 from powerbench.reports.terminal import headline, machine_line, recording_headline
+from powerbench.reports.torch_trace import Numbers, torch_events
 from powerbench.rundir.load import Run
 from powerbench.units import NS_PER_MS
 
@@ -29,7 +30,10 @@ def as_perfetto(runs: Sequence[Run]) -> str:
 
     The format: "Trace Event Format", Google 2016, of which ui.perfetto.dev reads X, C, i and M events.
     """
-    events = [event for pid, run in enumerate(runs, start=1) for event in _of_run(run, pid)]
+    numbers = Numbers(first=len(runs) + 1)
+    events = [
+        event for pid, run in enumerate(runs, start=1) for event in (*_of_run(run, pid), *_of_torch(run, numbers))
+    ]
     told = {"displayTimeUnit": "ms", "traceEvents": events, "otherData": {"runs": [str(run.path) for run in runs]}}
     return msgspec.json.encode(told).decode()
 
@@ -44,6 +48,14 @@ def _of_run(run: Run, pid: int) -> Iterator[Event]:
             continue
         lasted = {} if lasted_ns is None else {"dur": lasted_ns / NS_PER_US}
         yield {**event, "pid": pid, "ts": (time_ns - start_ns) / NS_PER_US, **lasted}
+
+
+def _of_torch(run: Run, numbers: Numbers) -> Iterator[Event]:
+    """What torch.profiler saw, as processes of their own: the program's threads, and the device's streams."""
+    profiler, trace = run.record.profiler, run.torch_trace()
+    if profiler is not None and trace is not None:
+        start_ns = run.record.clock.start_monotonic_ns
+        yield from torch_events(trace, profiler, start_ns=start_ns, run=run.record.id, numbers=numbers)
 
 
 def _names(record: RunRecord, ranks: int, pid: int) -> Iterator[Event]:
@@ -84,9 +96,16 @@ def _span(name: str, tid: int, start_ns: int, end_ns: int, **args: Any) -> Event
 
 
 def _steps(run: Run) -> Iterator[Event]:
+    yield from _profiled(run.record.profiler)
     for rank, steps in enumerate(run.steps):
         yield from _edge_to_edge(steps, _steps_track(rank))
         yield from _submissions(steps, _submissions_track(rank), run.record)
+
+
+def _profiled(profiler: ProfilerRecord | None) -> Iterator[Event]:
+    """The steps that the first rank made under torch.profiler when all others were measured."""
+    for at, step in enumerate(profiler.steps if profiler else []):
+        yield _span("profiled step", _steps_track(0), step.start_ns, step.end_ns, stage="profiler", step=at, steps=1)
 
 
 def _edge_to_edge(steps: StepTrace, tid: int) -> Iterator[Event]:
@@ -158,7 +177,7 @@ def _instants(run: Run) -> Iterator[Event]:
                     generation=event.get("generation"),
                 )
     window = run.record.windows.get("measured")
-    for note in summarize(str(run.path), run.record, run.steps[0], run.curves()).notes:
+    for note in summarize(str(run.path), run.record, run.steps[0], run.curves(), operators=run.operators()).notes:
         yield _instant(note, run.record.clock.start_monotonic_ns if window is None else window.start_ns, WINDOWS)
 
 

@@ -19,6 +19,7 @@ from powerbench.reports.checking import check
 from powerbench.reports.entries import entries_of
 from powerbench.reports.figures import table_time
 from powerbench.reports.lines import WIDTH, notes, rows
+from powerbench.reports.operators import operator_lines
 from powerbench.reports.tables import tables
 from powerbench.reports.verdict import causes, verdict
 from powerbench.reports.verdict import figures as trace_figures
@@ -38,7 +39,7 @@ def as_terminal(runs: Sequence[Run], *, width: int = WIDTH) -> str:
 
 def describe(run: Run, width: int = WIDTH) -> list[str]:
     """The lines about one run."""
-    summary = summarize(str(run.path), run.record, run.steps[0], run.curves(), run.phases())
+    summary = summarize(str(run.path), run.record, run.steps[0], run.curves(), run.phases(), operators=run.operators())
     if run.record.cell is None:
         return [
             *textwrap.wrap(recording_headline(run.record), width),
@@ -52,9 +53,17 @@ def describe(run: Run, width: int = WIDTH) -> list[str]:
         *textwrap.wrap(machine_line(run.record), width),
         "",
         *rows(figures(summary, run), width),
+        *by_operator(summary, width),
         *notes([*summary.notes, *unsteady(run)], width),
         *its_trace(run, width),
     ]
+
+
+def by_operator(summary: Summary, width: int) -> Iterable[str]:
+    """The operators of a step, where they were recorded."""
+    if summary.operators is not None:
+        yield ""
+        yield from operator_lines(summary.operators, width)
 
 
 def its_trace(run: Run, width: int) -> Iterable[str]:

@@ -30,6 +30,7 @@ USUAL: dict[str, Any] = {"device": "cpu", "copy": "blocking", "sync_every": 1, "
         ({"sync_every": 0, "copy": "resident"}, " --copy resident --sync-every 0"),
         ({"min_seconds": 600.0, "learning_rate": 3e-05}, " --min-seconds 600 --set learning_rate=3e-05"),
         ({"limits": Limits(swap_out_mb=None)}, " --set limits.swap_out_mb=null"),
+        ({"torch_profiler": True}, " --torch-profiler"),
         ({"power_from": "runs/my recording"}, " --power-from 'runs/my recording'"),
     ],
 )

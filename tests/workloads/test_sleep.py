@@ -46,6 +46,11 @@ def test_phases_are_refused_since_it_has_none(asked: str) -> None:
         Sleep().check(Cell(model="sleep", **{asked: True}))  # type: ignore[arg-type]
 
 
+def test_operators_are_refused_since_it_runs_without_torch() -> None:
+    with pytest.raises(UsageError, match="sleep runs without torch, so it has no operators: leave --torch-profiler ou"):
+        Sleep().check(Cell(model="sleep", torch_profiler=True))
+
+
 def test_no_torch_is_needed() -> None:
     done = subprocess.run([sys.executable, "-c", SLEEPS_WITHOUT_TORCH], capture_output=True, text=True, check=True)
 

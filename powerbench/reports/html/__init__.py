@@ -87,6 +87,7 @@ def _content(content: Content, most_traces: int) -> dict[str, Any]:
         "times": [tables.time_row(shown) for shown in with_steps],
         "phase_names": phase_names,
         "phases": [tables.phase_row(shown, phase_names) for shown in runs if shown.summary.phases],
+        "by_operator": tables.operator_tables(runs),
         "energies": energy,
         "no_energy": next(iter(reasons)) if len(reasons) == 1 and None not in reasons else None,
         "beside": side_by_side([*(shown.entry for shown in runs), *content.published]),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from powerbench.analysis.counted import counted_rails
+from powerbench.analysis.operators import Operators
 from powerbench.analysis.phases import Phase
 from powerbench.analysis.slowdown import Slowdown, Verdict
 from powerbench.analysis.summary import TABLE_STEPS
@@ -14,6 +15,7 @@ from powerbench.reports.figures import table_time
 from powerbench.reports.grid import IN_WORDS, PHASES, SETTINGS
 from powerbench.reports.html.shown import Shown
 from powerbench.reports.labels import WORK
+from powerbench.reports.operators import headings, operator_rows, operators_explained
 from powerbench.units import byte_size, significant
 
 STEADINESS: dict[Verdict, str] = {
@@ -50,6 +52,16 @@ class PhaseRow:
 
     shown: Shown
     figures: list[str | None]
+
+
+@dataclass(frozen=True)
+class OperatorTable:
+    """The operators of a step of a run, the longest first; an empty text is a figure that there is not."""
+
+    shown: Shown
+    explained: str
+    head: list[str]
+    rows: list[list[str]]
 
 
 @dataclass(frozen=True)
@@ -137,6 +149,19 @@ def phase_row(shown: Shown, names: Iterable[str]) -> PhaseRow:
 
 def _phase(phase: Phase) -> str:
     return f"{significant(phase.ms)} ms{'' if phase.j is None else f', {significant(phase.j)} J'}"
+
+
+def operator_tables(runs: Iterable[Shown]) -> list[OperatorTable]:
+    """A table for each run that was profiled."""
+    profiled = [(shown, found) for shown in runs if (found := shown.summary.operators) is not None]
+    return [_operator_table(shown, found) for shown, found in profiled]
+
+
+def _operator_table(shown: Shown, operators: Operators) -> OperatorTable:
+    head = headings(operators)
+    columns = [at for at, heading in enumerate(head) if heading]
+    rows = [[row[at] for at in columns] for row in operator_rows(operators)]
+    return OperatorTable(shown, operators_explained(operators), [head[at] for at in columns], rows)
 
 
 def energy_row(shown: Shown) -> EnergyRow:
