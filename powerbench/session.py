@@ -266,16 +266,20 @@ class Session:
             if self._worker is not None and time.monotonic_ns() > self._kill_at_ns:
                 self._worker.kill()
             return
+        if self._over() is not None:
+            self.journal.update()  # it may have said meanwhile that its steps are over
+            if (over := self._over()) is not None:
+                self._stop(over)
+
+    def _over(self) -> Ended | None:
         self.journal.marks.look()
-        over = self._guard.over(
+        return self._guard.over(
             now_ns=time.monotonic_ns(),
-            # No mark comes from the steps under torch.profiler, which it may take long to write about.
+            # No mark comes from the steps under torch.profiler, which may take long to write down what it saw.
             last_step_ns=None if self.journal.event("end") else self.journal.marks.last_ns(),
             open_steps=self.journal.marks.open_steps,
             gauges=self._telemetry.latest,
         )
-        if over is not None:
-            self._stop(over)
 
     def _ending(self) -> Ended:
         free = self._telemetry.latest.get("system.memory_available_bytes")

@@ -61,9 +61,9 @@ def _row(it: Operator) -> OperatorRow:
 
 def operators_explained(operators: Operators) -> str:
     """What the table shows and how far it goes, in sentences."""
-    steps = counted(operators.steps, "step")
     text = (
-        f"{steps} made under torch.profiler after the measured ones, {milliseconds(operators.step_ms)} each. "
+        f"{counted(operators.steps, 'step')} of {milliseconds(operators.step_ms)}, made under torch.profiler after the "
+        "measured ones. "
         f"ms: on the {operators.times_of}, in the operator itself, without those that it calls."
     )
     if not any(it.j is not None for it in operators.each):

@@ -32,7 +32,7 @@ def as_perfetto(runs: Sequence[Run]) -> str:
     """
     numbers = Numbers(first=len(runs) + 1)
     events = [
-        event for pid, run in enumerate(runs, start=1) for event in (*_of_run(run, pid), *_of_torch(run, numbers))
+        event for pid, run in enumerate(runs, start=1) for event in (*_of_run(run, pid), *_of_torch(run, pid, numbers))
     ]
     told = {"displayTimeUnit": "ms", "traceEvents": events, "otherData": {"runs": [str(run.path) for run in runs]}}
     return msgspec.json.encode(told).decode()
@@ -43,18 +43,27 @@ def _of_run(run: Run, pid: int) -> Iterator[Event]:
     start_ns = run.record.clock.start_monotonic_ns
     yield from _names(run.record, len(run.steps), pid)
     for event in (*_windows(run.record), *_steps(run), *_counters(run), *_instants(run)):
-        time_ns, lasted_ns = event.pop("ns"), event.pop("lasted_ns", None)
-        if time_ns < start_ns:
-            continue
-        lasted = {} if lasted_ns is None else {"dur": lasted_ns / NS_PER_US}
-        yield {**event, "pid": pid, "ts": (time_ns - start_ns) / NS_PER_US, **lasted}
+        if event["ns"] >= start_ns:
+            yield _placed(event, pid, start_ns)
 
 
-def _of_torch(run: Run, numbers: Numbers) -> Iterator[Event]:
+def _placed(event: Event, pid: int, start_ns: int) -> Event:
+    """An event of a moment of the clock as one of process `pid`, in microseconds from its start."""
+    time_ns, lasted_ns = event.pop("ns"), event.pop("lasted_ns", None)
+    lasted = {} if lasted_ns is None else {"dur": lasted_ns / NS_PER_US}
+    return {**event, "pid": pid, "ts": (time_ns - start_ns) / NS_PER_US, **lasted}
+
+
+def _of_torch(run: Run, pid: int, numbers: Numbers) -> Iterator[Event]:
     """What torch.profiler saw, as processes of their own: the program's threads, and the device's streams."""
-    profiler, trace = run.record.profiler, run.torch_trace()
-    if profiler is not None and trace is not None:
-        start_ns = run.record.clock.start_monotonic_ns
+    profiler, start_ns = run.record.profiler, run.record.clock.start_monotonic_ns
+    if profiler is None or not profiler.steps:
+        return
+    trace = run.torch_trace()
+    if trace is None:
+        lost = "torch-trace.json is missing or damaged: what torch.profiler saw is left out."
+        yield _placed(_instant(lost, profiler.steps[0].start_ns, WINDOWS), pid, start_ns)
+    else:
         yield from torch_events(trace, profiler, start_ns=start_ns, run=run.record.id, numbers=numbers)
 
 

@@ -8,7 +8,16 @@ from typing import Any
 
 import msgspec
 
-from powerbench.records import DeviceRecord, EnergyCurve, PhaseSpan, StepTrace, WorkloadRecord
+from powerbench.records import (
+    DeviceRecord,
+    EnergyCurve,
+    OperatorTimes,
+    PhaseSpan,
+    ProfilerRecord,
+    StepTrace,
+    Window,
+    WorkloadRecord,
+)
 from powerbench.rundir.load import Run
 from tests.rundir import MS, START, a_cell, a_rail, a_record, steps_lasting
 
@@ -44,6 +53,35 @@ class PhasedRun(MeteredRun):
                 stop = start + 2 * (end - start) // 5
                 spans += [PhaseSpan(step, "forward", start, stop), PhaseSpan(step, "backward", stop, end)]
         return spans
+
+
+class ProfiledRun(MeteredRun):
+    """Such a run with operators: of ten milliseconds eight are matrix products. Metered only where it has watts."""
+
+    def curves(self) -> dict[str, EnergyCurve]:
+        """Those of a metered run, or none."""
+        return super().curves() if self.record.rails else {}
+
+    def operators(self) -> list[OperatorTimes]:
+        """Three that are long, and as many as were asked for that are not."""
+        times = [("aten::addmm", 12.0, 6000.0), ("aten::bmm", 4.0, 2000.0), ("aten::a|b<i>", 1 / 3, 500.0)]
+        of_three = [OperatorTimes(name, "cpu", calls, own, own, None, None) for name, calls, own in times]
+        short = int(self.record.environment.get("short_ones", 0))
+        return of_three + [OperatorTimes(f"short_{at}", "cpu", 10.0, 50.0, 50.0, None, None) for at in range(short)]
+
+
+def a_profiled_run(*, watts: float | None, short_ones: int = 0, **changes: Any) -> Run:
+    """Steps of 10 ms, of which three more were made under torch.profiler and took as long."""
+    run = a_run(
+        step_ms=10,
+        steps=1000,
+        watts=watts,
+        facts={"short_ones": short_ones},
+        settings={"torch_profiler": True},
+        profiler=ProfilerRecord(steps=[Window(START + at * MS, START + (at + 10) * MS) for at in (0, 20, 40)]),
+        **changes,
+    )
+    return ProfiledRun(run.path, run.record, run.steps)
 
 
 def a_phased_run(batch: int, step_ms: float, *, watts: float) -> Run:
