@@ -16,12 +16,13 @@ import pytest
 from powerbench.analysis.summary import summarize
 from powerbench.environment import boot_id
 from powerbench.errors import PowerbenchError
-from powerbench.records import SCHEMA, Clock, RunRecord, Stage, Supervisor, Window
+from powerbench.records import SCHEMA, Clock, OperatorTimes, RunRecord, Stage, Supervisor, Window
 from powerbench.rundir import RunDir
 from powerbench.rundir.journal import Journal
 from powerbench.rundir.lines import EventWriter
 from powerbench.rundir.load import find_runs, is_alive, load_run, measured_steps
 from powerbench.rundir.marks import MarksWriter
+from powerbench.rundir.operators import write_operators
 from tests.rundir import (
     GOLDEN,
     MS,
@@ -393,6 +394,31 @@ def test_a_line_that_is_no_event_of_ours_is_passed_over(tmp_path: Path) -> None:
     rundir.events(0).write_text("{}\n")
 
     assert load_run(tmp_path).record.status == "complete"
+
+
+def test_steps_under_the_profiler_are_a_stretch_of_the_run_with_the_operators_that_it_told(tmp_path: Path) -> None:
+    steps = [{"start_ns": START + at * MS, "end_ns": START + (at + 5) * MS} for at in (100, 110, 120)]
+    said = {"event": "operators", "time_ns": 9, "steps": steps, "device": "cuda", "monotonic_ns": 3, "unix_ns": 4}
+    rundir = write_run(tmp_path, a_running_record(cell=a_cell(torch_profiler=True)), events=[READY, WINDOW, END, said])
+    times = OperatorTimes("aten::mm", "cpu", 2.0, 3.0, 4.0, 5.0, 5.0)
+    write_operators(rundir.operators, [times])
+
+    run = load_run(tmp_path)
+
+    assert run.record.windows["profiler"] == Window(START + 100 * MS, START + 125 * MS)
+    assert run.record.profiler is not None
+    assert (run.record.profiler.device, run.record.profiler.reason) == ("cuda", None)
+    assert run.operators() == [times]
+
+
+def test_operators_of_which_the_worker_has_not_told_are_not_read(tmp_path: Path) -> None:
+    rundir = write_run(tmp_path, a_running_record(cell=a_cell(torch_profiler=True)), events=[READY, WINDOW, END])
+    write_operators(rundir.operators, [OperatorTimes("aten::mm", "cpu", 2.0, 3.0, 4.0, None, None)])
+
+    run = load_run(tmp_path)
+
+    assert (run.record.profiler, run.operators(), run.torch_trace()) == (None, [], None)
+    assert "profiler" not in run.record.windows
 
 
 @pytest.mark.parametrize(
