@@ -43,6 +43,14 @@ class RunDir:
         """The phases of a rank's steps, folded from those."""
         return self.path / f"phases-{rank}.csv"
 
+    def work_marks(self, rank: int) -> Path:
+        """The memory-mapped account of a rank's own work within steps that it shares with others."""
+        return self.path / f"work-{rank}.bin"
+
+    def work(self, rank: int) -> Path:
+        """The own work of a rank, step by step, folded from that."""
+        return self.path / f"work-{rank}.csv"
+
     def events(self, rank: int) -> Path:
         """What a worker said of itself."""
         return self.path / f"worker-{rank}.jsonl"
