@@ -31,6 +31,7 @@ from powerbench.rundir import RECORD, RunDir
 from powerbench.rundir.lines import LineTail, read_energy, read_events, read_telemetry, read_words
 from powerbench.rundir.marks import MarksReader
 from powerbench.rundir.phases import PhasesReader, read_phases
+from powerbench.rundir.work import WorkReader, read_work
 from powerbench.units import counted
 
 # How far two readings of one process's start time may lie apart (the kernel counts in hundredths of a second, and
@@ -74,6 +75,18 @@ class Run:
         stamped = marks.read(until=len(self.steps[rank]))
         rows = read_phases(rundir.phases(rank))
         return rows + [span for span in stamped if not rows or span.step > rows[-1].step]
+
+    def work(self, rank: int) -> dict[int, int]:
+        """How long (ns) a rank, by its number in the whole run, worked itself in each step; none where it was alone.
+
+        Steps of which it is not known are left out.
+        """
+        rundir, own = RunDir(self.path), self.record.own_ranks
+        if rank not in own:
+            return {}
+        # The marks first: they are removed when all of them are rows.
+        stamped = WorkReader(rundir.work_marks(rank)).read(until=len(self.steps[own.index(rank)]))
+        return read_work(rundir.work(rank)) | dict(stamped)
 
     def events(self, rank: int = 0) -> list[dict[str, Any]]:
         """What the worker of a rank said of itself, read when it is asked for."""
@@ -126,7 +139,7 @@ def load_run(path: Path) -> Run:
     record = read_record(rundir)
     if record.cell is None:
         return _load_recording(rundir, record)
-    ranks = [read_rank(rundir, rank, record.cell.warmup) for rank in range(record.ranks)]
+    ranks = [read_rank(rundir, rank, record.cell.warmup) for rank in record.own_ranks]
     if record.status == "running":
         alive = is_alive(record.supervisor, record.clock.boot_id)
         if not alive and read_record(rundir).status != "running":  # it was ended while we read
