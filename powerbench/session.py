@@ -26,8 +26,9 @@ from powerbench.pace import Pace, Progress
 from powerbench.power import Source
 from powerbench.records import Cell, Clock, RunRecord, Supervisor, Window, phases_of
 from powerbench.rundir import RunDir, create_run_dir
+from powerbench.rundir.completed import complete_record, with_sampled_peak
 from powerbench.rundir.journal import Journal
-from powerbench.rundir.load import Run, complete_record, load_run, read_record, with_sampled_peak
+from powerbench.rundir.load import Run, load_run, read_record
 from powerbench.units import NS_PER_S
 
 GAUGE_PERIOD_S = 1.0
