@@ -25,8 +25,10 @@ LATEST = 100
 def hung(rundir: RunDir, record: RunRecord, journals: Journals, *, now_ns: int) -> Ended | None:
     """How a run must end in which nothing moves any more; None where it does, or where nobody waits for anybody.
 
-    A machine that makes steps that take long, all ranks alike, is not hung.
+    A rank alone waits for nobody, and ranks whose steps take long, all alike, hang as little.
     """
+    if record.ranks == 1:
+        return None
     working = {rank: journal for rank, journal in journals.of.items() if journal.event("end") is None}
     boundaries = [journal.marks.look() for journal in working.values()]
     if not working or min(boundaries) <= FIRST_BOUNDARIES:
@@ -62,8 +64,8 @@ def limit_s(cell: Cell, journal: Journal) -> float:
 
 def _all_alike(record: RunRecord, working: dict[int, Journal], for_s: str) -> Ended | None:
     """All ranks here have come equally far: they wait for one another, or for others, or are at work."""
-    cell, here = record.the_cell, f"{'the rank' if len(working) == 1 else f'all {counted(len(working), 'rank')}'} here"
-    waits = "waits" if len(working) == 1 else "wait"
+    cell, several = record.the_cell, len(working) > 1
+    here, waits = (f"all {counted(len(working), 'rank')} here", "wait") if several else ("the rank here", "waits")
     for_whom = "ranks of other machines" if record.node is not None else "one another"
     reduces = cell.mode == "training" and cell.model != "sleep"
     if all(_arrived(journal) >= journal.marks.reached for journal in working.values()):

@@ -160,7 +160,7 @@ def launch(record: RunRecord, command: Sequence[str], *, address: str, run_id: s
         rdzv_configs={"rank": node.rank, "timeout": max(1, round(cell.limits.rendezvous_seconds))},
         max_restarts=0,
         monitor_interval=MONITOR_S,
-        logs_specs=no_logs(),
+        logs_specs=NoLogs(),
     )
     log = str(RunDir(Path(command[-1])).log(0)).removesuffix("-0.log")
     arguments = [plain.replace("$", "$$") for plain in ("-c", INTO_ITS_LOG, log, *command)]  # they are templates there
@@ -172,21 +172,17 @@ def launch(record: RunRecord, command: Sequence[str], *, address: str, run_id: s
     return exits
 
 
-def no_logs() -> Any:
-    """What tells torch that the outputs of workers are none of its business."""
-    from torch.distributed.elastic.multiprocessing import LogsSpecs
-    from torch.distributed.elastic.multiprocessing.api import LogsDest
+class NoLogs:
+    """Tells torch, in the place of its LogsSpecs, that the outputs of workers are none of its business."""
 
-    class NoLogs(LogsSpecs):
-        def reify(self, envs: Mapping[int, Mapping[str, str]]) -> LogsDest:
-            none = dict.fromkeys(envs, "")
-            return LogsDest(stdouts=none, stderrs=none, error_files=dict.fromkeys(envs, os.devnull))
+    root_log_dir = os.devnull
 
-        @property
-        def root_log_dir(self) -> str:
-            return os.devnull
+    def reify(self, envs: Mapping[int, Mapping[str, str]]) -> Any:
+        """Outputs as they are inherited, and no file for errors."""
+        from torch.distributed.elastic.multiprocessing.api import LogsDest
 
-    return NoLogs()
+        inherited = dict.fromkeys(envs, "")
+        return LogsDest(stdouts=inherited, stderrs=inherited, error_files=dict.fromkeys(envs, os.devnull))
 
 
 def end_ranks() -> None:

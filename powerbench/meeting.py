@@ -188,11 +188,11 @@ def _is_there(store: Store, key: str, node: Node) -> bool:
 def _nobody_joined(node: Node, cell: Cell, missing: Sequence[int], *, timeout_s: float) -> str:
     others = cell.nnodes - 1
     who = "nobody else" if len(missing) == others else f"only {counted(others - len(missing), 'other machine')}"
-    which = ", ".join(map(str, missing))
+    which, where = ", ".join(map(str, missing)), "machine" if len(missing) == 1 else "machines"
     return (
         f"{who[0].upper()}{who[1:]} joined at {node.rendezvous} within {timeout_s:g} s (limits.rendezvous_seconds): "
-        f"start the same command with --node-rank {which} on the other {'machine' if len(missing) == 1 else 'machines'} "
-        f"of {cell.nnodes}, and let the port be reached from there."
+        f"start the same command with --node-rank {which} on the other {where} of "
+        f"{cell.nnodes}, and let the port be reached from there."
     )
 
 

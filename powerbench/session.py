@@ -15,22 +15,23 @@ import msgspec
 import psutil
 
 from powerbench.duties import Duty, Message, signals_to
-from powerbench.endings import Ended, evidence_of_kill, log_notes, out_of_memory_kills
+from powerbench.endings import Ended, evidence_of_kill, out_of_memory_kills
 from powerbench.environment import boot_id, describe_environment, suspended_ns
 from powerbench.errors import PowerbenchError
 from powerbench.gauges import MachineGauges
 from powerbench.hang import hung
-from powerbench.launch import Commands, kept_awake
+from powerbench.launch import LAUNCHER, WORKER, Commands, kept_awake
 from powerbench.limits import LimitsGuard
 from powerbench.metering import METERS, Metering, ReadsGauges, Telemetry, choose_for, sources_for
 from powerbench.pace import Pace, Progress
 from powerbench.power import Source
 from powerbench.records import Cell, Clock, Node, RunRecord, Supervisor, Window
 from powerbench.rundir import RunDir, create_run_dir
+from powerbench.rundir.completed import complete_ranks, with_sampled_peak
 from powerbench.rundir.journals import Journals
-from powerbench.rundir.load import Run, complete_record, load_run, read_record, with_sampled_peak
+from powerbench.rundir.load import Run, load_run, read_record
 from powerbench.units import NS_PER_S
-from powerbench.workers import Circumstances, Workers, start_workers
+from powerbench.workers import Circumstances, NoWorkers, Workers, start_workers
 
 GAUGE_PERIOD_S = 1.0
 TRACE_PERIOD_S = 0.1
@@ -49,14 +50,15 @@ def record_run(
     on_progress: Callable[[Progress], object] = lambda progress: None,
     progress_period_s: float = 1.0,
     node: Node | None = None,
-    commands: Commands = Commands(),
+    command: Sequence[str] = WORKER,
+    launcher: Sequence[str] = LAUNCHER,
     machine: ReadsGauges | None = None,
     sources: Mapping[str, Source] = METERS,
 ) -> Run:
     """Measure `cell`, which must be resolved, in a new directory below `parent`; the run as it then lies on disk.
 
-    Of a run on several machines this is what one of them does, `node`. `commands` start the workers, `machine` samples
-    the gauges of the whole machine, and `sources` are the meters.
+    Of a run on several machines this is what one of them does, `node`. `command` starts a worker, `launcher` what
+    starts several, `machine` samples the gauges of the whole machine, and `sources` are the meters.
 
     Raises PowerbenchError where the directory cannot be made or the disk is full; what was recorded stays.
     """
@@ -65,7 +67,7 @@ def record_run(
     on_start(rundir)
     try:
         machine = machine or MachineGauges()
-        with Session(rundir, record, commands=commands, machine=machine, sources=sources) as session:
+        with Session(rundir, record, commands=Commands(command, launcher), machine=machine, sources=sources) as session:
             ended = session.attend(on_progress, progress_period_s)
             rundir.write_record(session.last_record(ended))
     except OSError as error:
@@ -133,7 +135,8 @@ class Session:
         self._sources = sources_for(record.the_cell, sources)
         self._inbox: SimpleQueue[Message] = SimpleQueue()
         self._duties: list[Duty] = []
-        self._workers: Workers | None = None
+        self._workers: Workers = NoWorkers()
+        self._are_started = False
         self._stopped: Ended | None = None
         self._kill_at_ns: int | None = None
         self._guard = LimitsGuard(record.the_cell, start_ns=record.clock.start_monotonic_ns)
@@ -169,16 +172,15 @@ class Session:
         if self._stopped is None:
             self._start_workers()
             self._serve()
-        if self._workers is not None:
-            self._workers.close()
+        self._workers.close()
         self._keep_journals()
         self._journals.finish()
         self._metering.close()
         return self._ending()
 
     def _progress(self, pace: Pace) -> Progress:
-        started, stopping = self._workers is not None, self._stopped is not None
-        return pace.progress(self._record, self._journals.look(), started=started, stopping=stopping)
+        stopping = self._stopped is not None
+        return pace.progress(self._record, self._journals.look(), started=self._are_started, stopping=stopping)
 
     def _start_meters(self) -> None:
         names, unmetered = choose_for(self._record.the_cell, self._sources)
@@ -213,14 +215,13 @@ class Session:
             commands=self._commands,
             when_ended=lambda: self._inbox.put("workers ended"),
         )
+        self._are_started = True
         self._stack.callback(self._workers.close)
         self._telemetry.watch(self._workers.pids())
 
     def _keep_journals(self) -> None:
         """Write down what is new: steps, and with several ranks who has come and what they call their run."""
         self._journals.update()
-        if self._workers is None:
-            return
         self._telemetry.watch(self._workers.pids())
         node, run_id = self._record.node, self._workers.run_id()
         if node is not None and node.id != run_id:
@@ -245,7 +246,7 @@ class Session:
                 if message == "workers ended":
                     return
                 self._interrupt()
-            if self._workers is None and self._stopped is not None:
+            if not self._are_started and self._stopped is not None:
                 return
 
     def last_record(self, ended: Ended) -> RunRecord:
@@ -266,12 +267,16 @@ class Session:
             reason=ended.reason,
             clock=clock,
             rails=self._metering.rails(),
-            notes=[*record.notes, *log_notes(self._workers.logs() if self._workers is not None else ""), *self._metering.notes()],
+            notes=[
+                *record.notes,
+                *self._workers.notes(),
+                *self._metering.notes(),
+            ],
         )
         return record if record.peak_memory_bytes is not None else with_sampled_peak(record, self._rundir)
 
     def _interrupt(self) -> None:
-        if self._stopped is not None and self._workers is not None:  # asked twice: now
+        if self._stopped is not None:  # asked twice: now
             self._workers.kill()
         self._stop(Ended("interrupted", "stopped by Ctrl-C or a signal"))
 
@@ -280,37 +285,31 @@ class Session:
             self._stopped = ended
             if self._record.node is not None:  # its launcher tells the other machines
                 self._rundir.write_record(msgspec.structs.replace(self._record, reason=ended.reason))
-            if self._workers is not None:
-                self._workers.stop()
+            self._workers.stop()
             self._kill_at_ns = time.monotonic_ns() + round(grace_s * NS_PER_S)
 
     def _keep_limits(self) -> None:
         if self._kill_at_ns is not None:
-            if self._workers is not None and time.monotonic_ns() > self._kill_at_ns:
+            if time.monotonic_ns() > self._kill_at_ns:
                 self._workers.kill()
             return
-        last = self._journals.look()
+        now_ns, last = time.monotonic_ns(), self._journals.look().marks
         over = self._guard.over(
-            now_ns=time.monotonic_ns(),
-            last_step_ns=last.marks.last_ns(),
-            open_steps=last.marks.open_steps,
-            gauges=self._telemetry.latest,
+            now_ns=now_ns, last_step_ns=last.last_ns(), open_steps=last.open_steps, gauges=self._telemetry.latest
         )
         if over is not None:
             self._stop(over)
-        elif self._record.ranks > 1 and (
-            hang := hung(self._rundir, self._record, self._journals, now_ns=time.monotonic_ns())
-        ):
-            self._stop(hang, grace_s=0)
+        elif (hang := hung(self._rundir, self._record, self._journals, now_ns=now_ns)) is not None:
+            self._stop(hang, grace_s=0)  # who hangs does not hear
 
     def _ending(self) -> Ended:
         free = self._telemetry.latest.get("system.memory_available_bytes")
         memory = self._record.environment["memory_bytes"]
-        seen = Circumstances(
-            stopped=self._stopped,
-            evidence=evidence_of_kill(
-                self._kills_before, out_of_memory_kills(), None if free is None else free / memory
-            ),
-            disk_full=shutil.disk_usage(self._rundir.path).free < NEARLY_FULL_BYTES,
+        free_ratio = None if free is None else free / memory
+        return self._workers.ending(
+            Circumstances(
+                stopped=self._stopped,
+                evidence=evidence_of_kill(self._kills_before, out_of_memory_kills(), free_ratio),
+                disk_full=shutil.disk_usage(self._rundir.path).free < NEARLY_FULL_BYTES,
+            )
         )
-        return self._workers.ending(seen) if self._workers is not None else seen.stopped

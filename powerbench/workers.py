@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import psutil
 
 from powerbench.blame import NO_FAULT, RankEnd, consequence, first_cause, rank_ends
-from powerbench.endings import Ended, how_it_ended, in_words, last_words
+from powerbench.endings import Ended, how_it_ended, in_words, last_words, log_notes
 from powerbench.launch import Commands, WatchedProcess, signal_group
 from powerbench.records import RunRecord, Supervisor
 from powerbench.rundir import RunDir
@@ -50,8 +50,8 @@ class Workers(Protocol):
     def close(self) -> None:
         """Leave nothing of them behind, and let go of what they were told by."""
 
-    def logs(self) -> str:
-        """All that they wrote beside what they recorded."""
+    def notes(self) -> list[str]:
+        """What their logs say that a reader of the figures must know."""
 
     def ending(self, seen: Circumstances) -> Ended:
         """How they ended, all of them being gone and their journals finished."""
@@ -63,6 +63,30 @@ def start_workers(
     """Start what makes the steps of this run on this machine. Raises OSError."""
     kind = OneWorker if record.ranks == 1 else LaunchedWorkers
     return kind(rundir, record, journals, commands=commands, when_ended=when_ended)
+
+
+class NoWorkers:
+    """None yet: before the steps, or where the run ended before them."""
+
+    def pids(self) -> dict[str, int]:
+        """Nobody."""
+        return {}
+
+    def run_id(self) -> None:
+        """None: nobody has met."""
+
+    def stop(self) -> None:
+        """Nothing to do."""
+
+    kill = close = stop
+
+    def notes(self) -> list[str]:
+        """Nobody has written."""
+        return []
+
+    def ending(self, seen: Circumstances) -> Ended:
+        """Why it was ended: nothing else ends a run without workers."""
+        return seen.stopped or Ended("failed", "it ended before its workers were started")
 
 
 class OneWorker:
@@ -91,19 +115,22 @@ class OneWorker:
     def run_id(self) -> None:
         """None: there is one machine."""
 
-    def logs(self) -> str:
-        """Its log."""
-        return self._log.read_text("utf-8", errors="replace") if self._log.exists() else ""
+    def notes(self) -> list[str]:
+        """What its log says."""
+        return log_notes(self._said())
 
     def ending(self, seen: Circumstances) -> Ended:
         """How it ended."""
         return how_it_ended(
             end=self._journal.event("end"),
             exit_status=self._process.exit_status,
-            log=self.logs(),
+            log=self._said(),
             log_path=self._log,
             **seen._asdict(),
         )
+
+    def _said(self) -> str:
+        return self._log.read_text("utf-8", errors="replace") if self._log.exists() else ""
 
 
 class LaunchedWorkers:
@@ -161,9 +188,9 @@ class LaunchedWorkers:
         while any(self._living()) and time.monotonic() < give_up_s:
             time.sleep(0.01)
 
-    def logs(self) -> str:
-        """Those of all ranks."""
-        return "\n".join(rank.log for rank in self._ends())
+    def notes(self) -> list[str]:
+        """What the logs of all ranks say."""
+        return log_notes("\n".join(rank.log for rank in self._ends()))
 
     def ending(self, seen: Circumstances) -> Ended:
         """The cause before its consequences: why we ended it, what a rank did, what other machines say of theirs."""

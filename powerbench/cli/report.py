@@ -125,7 +125,8 @@ def readable(named: list[Path]) -> list[Path | Run]:
 
 def with_power_from(folder: Path) -> Callable[[Path], Run]:
     """How a run is read that takes its joules from the recording in `folder`."""
-    from powerbench.rundir.load import joined, load_run
+    from powerbench.rundir.joining import joined
+    from powerbench.rundir.load import load_run
 
     recording = load_run(folder.resolve())
     return lambda path: joined(load_run(path), recording)
