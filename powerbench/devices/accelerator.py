@@ -7,6 +7,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from powerbench.devices.cuda import local_rank
+from powerbench.devices.stopwatches import ClockStopwatch
 from powerbench.devices.timers import FencedTimer
 from powerbench.environment import torch_facts
 from powerbench.records import DeviceRecord
@@ -21,6 +22,7 @@ class Accelerator:
     default_copy: Copy = "blocking"
     default_sync_every = 1
     pins_memory = False  # not every backend can, and asking is an error
+    backend: str | None = None  # each has one of its own, if any
 
     def __init__(self, name: str, torch: Any = None) -> None:
         """`torch` stands in for the module; None imports the real one when it is first needed, in the worker."""
@@ -75,6 +77,10 @@ class Accelerator:
         """The clock after a synchronize at each `sync_every`-th boundary; with 0, at both ends only."""
         synchronize, index = self._torch().accelerator.synchronize, local_rank()
         return FencedTimer(marks, synchronize=lambda: synchronize(index), sync_every=sync_every)
+
+    def stopwatch(self, work: memoryview) -> ClockStopwatch:
+        """The clock, by which each step is fenced too."""
+        return ClockStopwatch(work)
 
     def memory(self) -> Mapping[str, int | None]:
         """Bytes in tensors and bytes that torch's allocator holds; None where torch does not count them."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from powerbench.devices.stopwatches import EventStopwatch
 from powerbench.devices.timers import EventTimer, FencedTimer
 from powerbench.environment import torch_facts
 from powerbench.errors import Unavailable
@@ -42,6 +43,7 @@ class Cuda:
     default_copy: Copy = "async"
     default_sync_every = 0
     pins_memory = True
+    backend: str | None = "nccl"  # torch's name for RCCL too
 
     def __init__(self, torch: Any = None) -> None:
         """`torch` stands in for the module; None imports the real one when it is first needed, in the worker."""
@@ -132,6 +134,11 @@ class Cuda:
             synchronize=lambda: cuda.synchronize(index),
             new_event=lambda: cuda.Event(enable_timing=True),
         )
+
+    def stopwatch(self, work: memoryview) -> EventStopwatch:
+        """Events on the stream on which the step is submitted."""
+        cuda = self._torch().cuda
+        return EventStopwatch(work, new_event=lambda: cuda.Event(enable_timing=True))
 
     def memory(self) -> Mapping[str, int | None]:
         """Bytes in tensors, and bytes that torch's allocator holds, caches included."""

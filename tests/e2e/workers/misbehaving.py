@@ -14,6 +14,7 @@ from powerbench.devices import Device
 from powerbench.records import Cell, WorkloadRecord
 from powerbench.workloads import WORKLOADS, Step
 from powerbench.workloads.laps import Laps
+from powerbench.workloads.share import WHOLE, Share
 
 METAL = """\
 Error: command buffer exited with error status.
@@ -84,7 +85,9 @@ class Misbehaving:
     def work(self, cell: Cell) -> float:
         return 1.0
 
-    def build(self, cell: Cell, device: Device, laps: Laps | None = None) -> tuple[Step, WorkloadRecord]:
+    def build(
+        self, cell: Cell, device: Device, laps: Laps | None = None, share: Share = WHOLE
+    ) -> tuple[Step, WorkloadRecord]:
         def step(index: int, /) -> None:
             time.sleep(0.002)
             if index == SIXTH:
