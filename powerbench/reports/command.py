@@ -19,7 +19,7 @@ OPTIONS = {
         for name in (
             *("device", "model", "mode", "batch_size", "sequence_length", "dtype", "attention", "steps", "warmup"),
             *("weights", "optimizer", "dataset", "text_column", "label_column", "split", "pad"),
-            *("min_seconds", "max_seconds", "threads", "copy", "sync_every", "power", "power_from"),
+            *("min_seconds", "max_seconds", "threads", "copy", "sync_every", "power", "power_from", "ranks", "nnodes"),
         )
     },
     "idle_seconds": "--idle",
