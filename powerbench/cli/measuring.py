@@ -70,7 +70,7 @@ def require_energy(measured: Run) -> int:
 
     if not measured.record.the_cell.require_power:
         return 0
-    energy, reason, _ = find_energy(measured.record, measured.steps[0], measured.curves())
+    energy, reason, _ = find_energy(measured.record, measured.together, measured.curves())
     if energy is not None and not energy.partial:
         return 0
     say(f"powerbench: Energy was required (--require-power): {reason or 'the meter was lost before the end'}.")

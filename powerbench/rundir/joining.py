@@ -149,7 +149,7 @@ def _prefix(record: RunRecord) -> str:
 
 
 def _as_one(records: Sequence[RunRecord], devices: Sequence[Sequence[DeviceRecord]]) -> RunRecord:
-    """The record of the whole; where it has room for one machine alone, that of the first."""
+    """The record of the whole; where it has room for one machine alone, as in `node`, that of the first."""
     first = next((it for it in records if it.device is not None), records[0])
     largest = max(records, key=lambda it: it.peak_memory_bytes or 0)
     worst = max(records, key=lambda it: FROM_BEST_TO_WORST.index(it.status))
@@ -166,7 +166,6 @@ def _as_one(records: Sequence[RunRecord], devices: Sequence[Sequence[DeviceRecor
         tried=[f"{_prefix(it)}{name}" for it in records for name in it.tried],
         peak_memory_bytes=largest.peak_memory_bytes,
         peak_memory_of=largest.peak_memory_of,
-        node=None,
         notes=said_by({_node(it): it.notes for it in records}),
     )
 

@@ -62,7 +62,7 @@ def _strongest_wait(*findings: Finding | None) -> str | None:
 WITNESSES = (
     ("memory and swap", ("system.swap_out_bytes", "system.swap_used_bytes"), "swapping"),
     ("the load of the machine", ("system.cpu_ratio",), "other processes"),
-    ("the worker's memory", ("worker0.rss_bytes",), "a leak"),
+    ("the worker's memory", (".rss_bytes",), "a leak"),
     ("a clock", (".clock_mhz",), "throttling"),
 )
 
