@@ -14,6 +14,7 @@ import msgspec
 
 from powerbench.endings import Ended
 from powerbench.errors import PowerbenchError
+from powerbench.ranks import OF_A_MACHINE
 from powerbench.records import Cell, Node
 from powerbench.units import counted
 
@@ -24,11 +25,6 @@ BEAT_S = 1.0
 SILENCE_S = 10.0
 # For the others to hear of an end, before the store at which they could hear of it ends with us.
 LAST_WORDS_S = 5.0
-# Of its own place each machine may make something else; in all the rest a step must be the same on all of them.
-OF_A_PLACE = (
-    *("power", "power_from", "idle_seconds", "require_power", "min_seconds", "max_seconds", "threads", "trace"),
-    "limits",
-)
 
 
 class Store(Protocol):
@@ -173,7 +169,7 @@ def split_address(address: str) -> tuple[str, int]:
 def shared_settings(cell: Cell) -> dict[str, Any]:
     """The settings that must be the same on every machine of a run."""
     settings: dict[str, Any] = msgspec.to_builtins(cell)
-    return {name: value for name, value in settings.items() if name not in OF_A_PLACE}
+    return {name: value for name, value in settings.items() if name not in OF_A_MACHINE}
 
 
 def _is_there(store: Store, key: str, node: Node) -> bool:
