@@ -63,7 +63,8 @@ def consequence(ranks: Sequence[RankEnd]) -> Ended | None:
 
 def _killed(ranks: Sequence[RankEnd], evidence: str | None) -> Ended | None:
     for rank in ranks:
-        if rank.failed and (rank.exit_status or 0) < 0 and rank.exit_status != BY_THE_LAUNCHER:
+        # One that has told its end may crash after it, as gloo does without its peers: that is no cause.
+        if rank.end is None and (rank.exit_status or 0) < 0 and rank.exit_status != BY_THE_LAUNCHER:
             how = in_words(rank.exit_status)
             if rank.exit_status == -signal.SIGKILL and evidence is not None:
                 return Ended("oom", f"{rank.ended(how)}: {evidence}; {SMALLER}")

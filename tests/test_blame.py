@@ -39,7 +39,8 @@ def failed(reason: str) -> Ended:
         (
             [a_rank(0, TERM), a_rank(1, SEGV, log="Fatal Python error: Segmentation fault\n\nThread 1")],
             failed(
-                "rank 1 (cuda:1) was killed by SIGSEGV: Fatal Python error: Segmentation fault (its log is worker-1.log)"
+                "rank 1 (cuda:1) was killed by SIGSEGV: Fatal Python error: Segmentation fault "
+                "(its log is worker-1.log)"
             ),
         ),
         (
@@ -47,7 +48,7 @@ def failed(reason: str) -> Ended:
             failed("rank 2 (cuda:2) ended with exit status 1: ValueError: a bead is lost (its log is worker-2.log)"),
         ),
         (
-            [a_rank(0, 1, LOST), a_rank(1, 1, an_end("oom", "CUDA out of memory", time_ns=3))],
+            [a_rank(0, -6, LOST, log="Fatal Python error: Aborted"), a_rank(1, 1, an_end("oom", "CUDA out of memory"))],
             Ended("oom", f"rank 1 (cuda:1): CUDA out of memory (its log is worker-1.log); {SMALLER}"),
         ),
         (

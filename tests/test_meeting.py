@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import msgspec
@@ -63,8 +62,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def machines(store: FakeStore, clock: Clock) -> Iterator[list[Meeting]]:
-    yield [Meeting(store, own=own, hosts=HOSTS, id="x", clock_s=clock) for own in range(len(HOSTS))]
+def machines(store: FakeStore, clock: Clock) -> list[Meeting]:
+    return [Meeting(store, own=own, hosts=HOSTS, id="x", clock_s=clock) for own in range(len(HOSTS))]
 
 
 class TestMachinesThatHaveMet:
