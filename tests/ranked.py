@@ -66,9 +66,15 @@ def trace_of(lengths: Sequence[float], *, start_ns: int = START) -> StepTrace:
 
 
 def machine_record(
-    *, ranks: int = 2, nnodes: int = 1, node: int = 0, settings: Mapping[str, Any] | None = None, **changes: Any
+    *,
+    ranks: int = 2,
+    nnodes: int = 1,
+    node: int = 0,
+    met: str | None = "met",
+    settings: Mapping[str, Any] | None = None,
+    **changes: Any,
 ) -> RunRecord:
-    """The record of one of `nnodes` machines with so many ranks each, of batches of 16."""
+    """The record of one of `nnodes` machines with so many ranks each, of batches of 16; `met` is what they share."""
     cell: Cell = a_cell(
         **{"model": "bert-base-cased", "mode": "training", "ranks": ranks, "nnodes": nnodes, "batch_size": BATCH}
         | dict(settings or {})
@@ -82,7 +88,7 @@ def machine_record(
         "environment": {"host": host, "torch": "2.13.0", "processor": "Abacus 3000", "threads": 1, "logical_cores": 8},
         "workload": WorkloadRecord(samples_per_step=BATCH * ranks * nnodes),
         "clock": Clock(boot_id=f"boot of {host}", start_monotonic_ns=1, start_unix_ns=2),
-        "node": None if nnodes == 1 else Node(rank=node, rendezvous=RENDEZVOUS, id="met"),
+        "node": None if nnodes == 1 else Node(rank=node, rendezvous=RENDEZVOUS, id=met),
     }
     return a_record(**facts | changes)
 

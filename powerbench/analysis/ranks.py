@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import Struct
 
+from powerbench.analysis.drift import fit
 from powerbench.analysis.slowdown import FEWEST, find_slowdown
+from powerbench.analysis.trimming import blocks_of, cut_spikes
+from powerbench.analysis.wander import level_of
 from powerbench.records import Cell, DeviceRecord, StepTrace
 from powerbench.units import NS_PER_MS, counted, milliseconds
 
@@ -22,7 +25,8 @@ if TYPE_CHECKING:
 SLOWER = 1.05
 # Only ranks that are so much slower than the middle of all, in some third of the run, are looked at closely.
 WORTH_A_LOOK = 1.02
-TENTHS = 10
+# Into so many groups of neighbouring steps they are put where noise hides what becomes of single ones.
+GROUPS = (60, 25)
 
 
 @dataclass(frozen=True)
@@ -151,25 +155,34 @@ def _is_worth_a_look(ratio: Floats) -> bool:
 def slow_stretch(ratio: Floats) -> Stretch | None:
     """Where a rank surely took longer than the others, by this ratio at each step; None where it did not.
 
-    A rise of the ratio says since when, a fall until when. A steady one must lie above 1 with its whole interval (99%),
-    and of one that wanders each tenth of the run must.
+    A rise of the ratio says since when, a fall until when. What noise hides step by step may show in the medians of
+    several steps. Without either, the level of the whole must lie above 1 with all of its interval (99%).
     """
     import numpy as np
 
-    found = find_slowdown(ratio.tolist())
-    begin, end = found.from_step or 0, found.to_step or 0
-    if found.verdict == "slowdown":
-        if _is_slow(ratio[:begin]):
-            return Stretch(0, None)
-        return Stretch(begin, None) if _is_slow(ratio[end:]) else None
-    if found.verdict == "speedup":
-        if _is_slow(ratio[end:]):
-            return Stretch(0, None)
-        return Stretch(0, end) if _is_slow(ratio[:begin]) else None
-    if found.steady_ci99_s is not None:
-        return Stretch(0, None) if found.steady_ci99_s[0] > 1 and _is_slow(ratio) else None
-    always = all(np.median(tenth) > 1 for tenth in np.array_split(ratio, TENTHS))
-    return Stretch(0, None) if always and _is_slow(ratio) else None
+    for size in dict.fromkeys((1, *(max(1, len(ratio) // groups) for groups in GROUPS))):
+        groups = np.median(ratio[: len(ratio) // size * size].reshape(-1, size), axis=1)
+        found = find_slowdown(groups.tolist())
+        if found.verdict in ("slowdown", "speedup"):
+            return _on_either_side(ratio, (found.from_step or 0) * size, (found.to_step or 0) * size)
+        if found.verdict in ("flat", "warmup"):
+            break
+    return Stretch(0, None) if _is_slow(ratio) and _is_above_one(ratio) else None
+
+
+def _on_either_side(ratio: Floats, begin: int, end: int) -> Stretch | None:
+    """Of a ratio that changes there, the side, or both, on which the rank is slow."""
+    was, is_now = _is_slow(ratio[:begin]), _is_slow(ratio[end:])
+    if was:
+        return Stretch(0, None if is_now else end)
+    return Stretch(begin, None) if is_now else None
+
+
+def _is_above_one(ratio: Floats) -> bool:
+    """Whether noise, which may have a memory, can hardly have lifted the ratio above 1."""
+    blocks = blocks_of(cut_spikes(ratio).log)
+    level = level_of(blocks, fit(blocks).constant)
+    return level.log > level.half
 
 
 def _is_slow(ratio: Floats) -> bool:
