@@ -16,7 +16,9 @@ AGREE_EVERY_NS = NS_PER_S
 class Steps(Protocol):
     """The step loop of one rank."""
 
-    timer: Timer
+    @property
+    def timer(self) -> Timer:
+        """What its marks are made by."""
 
     def run(self, first: int, *, least: int, until_ns: int = 0, most: int = 0) -> int:
         """Step from `first` to `least`, and on until the clock reads `until_ns` or step `most`; the next step."""

@@ -61,10 +61,8 @@ class Averaged:
         import torch
         from torch.nn.parallel import DistributedDataParallel
 
-        parameters = inspect.signature(DistributedDataParallel).parameters
-        buffers = "forward_sync_buffers" if "forward_sync_buffers" in parameters else "broadcast_buffers"  # torch < 2.13
         leave_out_unused(model, example)
-        self._ddp = DistributedDataParallel(model, **{buffers: False})
+        self._ddp = DistributedDataParallel(model, **{name_of_buffers(DistributedDataParallel): False})
         self._ddp.register_comm_hook(None, averaging(share.arrived))
         self._model = torch.compile(self._ddp) if cell.compile else self._ddp
         self._rounds = cell.accumulation
@@ -81,6 +79,12 @@ class Averaged:
     def parameters(self) -> Iterator[torch.nn.Parameter]:
         """Those of the model."""
         return iter(self._ddp.module.parameters())
+
+
+def name_of_buffers(kind: Callable[..., Any]) -> str:
+    """The argument by which rank 0 sends its buffers to all in each forward pass, or not: another before torch 2.13."""
+    name = "forward_sync_buffers"
+    return name if name in inspect.signature(kind).parameters else "broadcast_buffers"
 
 
 def averaging(arrived: Callable[[], object]) -> Callable[[Any, Any], Any]:
