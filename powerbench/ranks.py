@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 PATIENCE = timedelta(minutes=10)
 
 # What may differ from machine to machine: where its joules come from, when it gives up, and where its files lie.
-OF_A_MACHINE = ("power", "power_from", "idle_seconds", "require_power", "max_seconds", "limits", "threads", "dataset")
+OF_A_MACHINE = (
+    *("power", "power_from", "idle_seconds", "require_power", "min_seconds", "max_seconds", "limits", "threads"),
+    "dataset",
+)
 
 # gloo's words for a rank that is gone (gloo/transport/tcp/pair.cc), and NCCL's (ncclRemoteError, and what its watchdog
 # says of the others).

@@ -114,13 +114,13 @@ def end_with_supervisor() -> None:
 
 def measure(record: RunRecord, device: Device, rundir: RunDir, rank: int, events: EventWriter) -> str:
     """Build the cell and step through it; returns the outcome: `complete`, or `interrupted` by SIGINT."""
-    cell = record.the_cell
     complaint = device.confirm()
     if complaint is not None:
         raise Unavailable(complaint)
-    software = describe_software() | set_threads(cell)
-    with joined(cell, device, rank) as ranks:
-        record = with_longest_tail(record, ranks)
+    software = describe_software() | set_threads(record.the_cell)
+    with joined(record.the_cell, device, rank) as ranks:
+        record = as_long_on_all(record, ranks)
+        cell = record.the_cell
         watch = new_stopwatch(record, device, rundir, rank)
         share = WHOLE if watch is None else Share(rank, record.ranks, watch.arrive)
         step, what = workload_of(cell.model).build(cell, device, new_laps(record, device, rundir, rank), share)
@@ -160,10 +160,17 @@ def take_steps(
     return "interrupted" if stopped else "complete"
 
 
-def with_longest_tail(record: RunRecord, ranks: Ranks) -> RunRecord:
-    """`record` with the tail that the slowest meter of any machine needs: all ranks step as long."""
-    (tail_ns,) = ranks.largest([round(record.tail_s * NS_PER_S)])
-    return msgspec.structs.replace(record, tail_s=tail_ns / NS_PER_S)
+def as_long_on_all(record: RunRecord, ranks: Ranks) -> RunRecord:
+    """`record` with the longest tail and the longest least duration of any machine: some have slower meters, or none.
+
+    All ranks step as long as one another.
+    """
+    if record.ranks == 1:
+        return record
+    cell = record.the_cell
+    tail_ns, least_ns = ranks.largest([round(seconds * NS_PER_S) for seconds in (record.tail_s, cell.min_seconds or 0)])
+    cell = msgspec.structs.replace(cell, min_seconds=least_ns / NS_PER_S)
+    return msgspec.structs.replace(record, cell=cell, tail_s=tail_ns / NS_PER_S)
 
 
 def new_stopwatch(record: RunRecord, device: Device, rundir: RunDir, rank: int) -> Stopwatch | None:

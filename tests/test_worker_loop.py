@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from powerbench.devices.cpu import Cpu
 from powerbench.devices.stopwatches import ClockStopwatch
+from powerbench.ranks import Ranks
 from powerbench.records import Cell
 from powerbench.rundir.lines import EventWriter, LineTail, read_events
 from powerbench.worker import (
@@ -20,12 +21,14 @@ from powerbench.worker import (
     REPORT_EVERY_NS,
     Loop,
     Reporter,
+    as_long_on_all,
     most_steps,
     rank_of,
     run_windows,
     set_threads,
     watched,
 )
+from tests.rundir import a_cell, a_record
 
 MS = 1_000_000
 
@@ -337,3 +340,18 @@ class TestARankAmongSeveral:
             return set_threads(cell)["threads"]
         finally:
             torch.set_num_threads(before)
+
+
+def test_ranks_on_machines_with_other_meters_step_as_long_as_the_one_that_needs_most() -> None:
+    class Others(Ranks):
+        """As if another machine had a meter of two seconds, and this one none."""
+
+        def largest(self, numbers: Sequence[int]) -> list[int]:
+            return [max(own, other) for own, other in zip(numbers, (4_000_000_000, 10_000_000_000), strict=True)]
+
+    record = a_record(cell=a_cell(nnodes=2, min_seconds=0.0), ranks=2, tail_s=0.0)
+
+    agreed = as_long_on_all(record, Others())
+
+    assert (agreed.tail_s, agreed.the_cell.min_seconds) == (4.0, 10.0)
+    assert as_long_on_all(a_record(), Others()) == a_record()

@@ -109,18 +109,28 @@ class TestTwoRanks:
         assert report(run) == summary
         nobody_is_left(folder)
 
+    def test_with_a_straggler_made_on_purpose_name_it(self, folder: Path) -> None:
+        cell = a_cell(model="bert-tiny", batch_size=2, sequence_length=16, warmup=2, steps=30)
+        straggling = [sys.executable, str(WORKERS / "straggling.py"), "150"]
+
+        run = record_run(cell, parent=folder, command=straggling, machine=Machine())
+
+        summary = report(run.path)
+        (straggler,) = summary["stragglers"]
+        assert (straggler["rank"], summary["status"]) == (1, "complete")
+        quick, slow = (rank["own_work_ms"] for rank in summary["per_rank"])
+        assert slow > 150 > quick
+        assert any(note.startswith("Rank 1") and "straggler" in note for note in summary["notes"])
+
     def test_are_a_cell_of_a_sweep_beside_one(self, folder: Path) -> None:
-        done = powerbench(
-            *("run", *SLEEP, *IDLE_METER, "--ranks", "1", *TWO, "--steps", "20"), "--output", folder, "--json"
-        )
+        done = powerbench("run", *SLEEP, "--ranks", "1", *TWO, "--dry-run", "--json", "--output", folder)
 
         one, two = json.loads(done.stdout)
-        assert (done.status, one["status"], two["status"]) == (0, "complete", "complete"), done.stderr
-        assert [Path(each["run"]).name[16:] for each in (one, two)] == [
-            "-cpu-sleep-training-b32-s128",
-            "-cpu-sleep-training-b32-s128-r2",
+        assert [one["cell"]["ranks"], two["cell"]["ranks"]] == [1, 2]
+        assert [one["command"], two["command"]] == [
+            "powerbench run --model sleep --set sleep_ms=5",
+            "powerbench run --model sleep --ranks 2 --set sleep_ms=5",
         ]
-        assert not list(Path(one["run"]).glob("launcher*"))  # one rank needs none of it
 
 
 class TestEndsWithinSecondsAndLeavesNobody:
@@ -205,9 +215,10 @@ def misbehaving(folder: Path, way: str, **settings: Any) -> Run:
     return record_run(a_cell(**settings), parent=folder, command=command, machine=Machine())
 
 
-def a_cell(*, hang_seconds: float | None = None) -> Cell:
-    options = {"model": "sleep", "device": "cpu", "warmup": 0, "steps": 100_000, "ranks": 2}
-    return resolve(make_cell(options=options, sets={"limits.hang_seconds": hang_seconds}), metered=False)
+def a_cell(*, hang_seconds: float | None = None, **settings: Any) -> Cell:
+    options: dict[str, Any] = {"model": "sleep", "device": "cpu", "warmup": 0, "steps": 100_000, "ranks": 2}
+    sets = {"limits.hang_seconds": hang_seconds}
+    return resolve(make_cell(options=options | settings, sets=sets), metered=False)
 
 
 class TestTwoMachines:
