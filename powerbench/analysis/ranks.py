@@ -195,16 +195,17 @@ def _straggler(rank: Rank, own: Floats, others: Floats, stretch: Stretch, number
     import numpy as np
 
     its = slice(stretch.first, stretch.end)
+    own_ms, others_ms = float(np.median(own[its])), float(np.median(others[its]))
     return Straggler(
         rank=rank.number,
         node=rank.node,
         host=rank.host,
         device=rank.device.name if rank.device else None,
         uuid=rank.device.uuid if rank.device else None,
-        ratio=float(np.median(own[its] / others[its])),
-        own_work_ms=float(np.median(own[its])),
-        others_ms=float(np.median(others[its])),
-        behind_ms=float(np.median(own[its] - others[its])),
+        ratio=own_ms / others_ms,
+        own_work_ms=own_ms,
+        others_ms=others_ms,
+        behind_ms=own_ms - others_ms,
         since_step=numbers[stretch.first],
         until_step=None if stretch.end is None else numbers[stretch.end],
     )
@@ -220,9 +221,10 @@ def sentences(stragglers: Sequence[Straggler], cell: Cell) -> list[str]:
 def _sentence(it: Straggler, cell: Cell, *, is_slowest: bool) -> str:
     when = f" from step {it.since_step:,} on" if it.since_step else ""
     until = "" if it.until_step is None else f" up to step {it.until_step:,}"
+    where = _place(it.device, it.uuid, it.node, it.host, cell)
     text = (
-        f"Rank {it.rank}{_place(it, cell)} is a straggler{when}{until}: it works {milliseconds(it.own_work_ms)} in a "
-        f"step, the others {milliseconds(it.others_ms)} ({it.ratio:.2f} times)"
+        f"Rank {it.rank}{where} is a straggler{when}{until}: it works {milliseconds(it.own_work_ms)} in a step, the "
+        f"others {milliseconds(it.others_ms)} ({it.ratio:.2f} times)"
     )
     if not is_slowest:
         return f"{text}."
@@ -232,11 +234,15 @@ def _sentence(it: Straggler, cell: Cell, *, is_slowest: bool) -> str:
     return f"{text}, and a step of the whole takes {milliseconds(it.behind_ms)} longer for it."
 
 
-def _place(it: Straggler, cell: Cell) -> str:
-    node = f"node {it.node}" if cell.nnodes > 1 else None
-    host = f"on {it.host}" if cell.nnodes > 1 and it.host else None
-    where = " ".join(word for word in (node, host) if word) or None
-    words = [word for word in (it.device, it.uuid, where) if word]
+def place(rank: Rank, cell: Cell) -> str:
+    """Where a rank ran: ` (NVIDIA H100, GPU-b)`, on several machines with its machine; nothing where not known."""
+    device = rank.device
+    return _place(device.name if device else None, device.uuid if device else None, rank.node, rank.host, cell)
+
+
+def _place(device: str | None, uuid: str | None, node: int, host: str | None, cell: Cell) -> str:
+    on_host = f" on {host}" if host else ""
+    words = [word for word in (device, uuid, f"node {node}{on_host}" if cell.nnodes > 1 else None) if word]
     return f" ({', '.join(words)})" if words else ""
 
 

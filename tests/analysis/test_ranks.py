@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from powerbench.analysis.causes import Cause, find_causes
+from powerbench.analysis.checked import verdict_on
+from powerbench.analysis.lanes import lanes_of
+from powerbench.analysis.latencies import from_edges
 from powerbench.analysis.ranks import Rank, Straggler, figures_of, find_stragglers, on_ranks, sentences
-from powerbench.analysis.recorded import ranks_of, recorded_of
+from powerbench.analysis.recorded import Recorded, ranks_of, recorded_of
 from powerbench.records import Cell, StepTrace
 from powerbench.reports.summaries import summarize_run
 from powerbench.rundir.load import load_run
@@ -219,3 +223,48 @@ class TestOfARun:
         assert (recorded.rank, [*recorded.neighbours]) == (3, [2, 3])
         assert recorded.ranks is not None
         assert [(it.rank, it.host) for it in recorded.ranks.stragglers or []] == [(3, "beta")]
+
+
+class TestWhyTheWholeBecameSlower:
+    def causes(self, recorded: Recorded) -> list[Cause]:
+        return find_causes(recorded, verdict_on(from_edges(recorded.steps)))
+
+    def test_is_told_by_the_rank_that_alone_became_slower(self, tmp_path: Path) -> None:
+        (found,) = self.causes(recorded_of(load_run(with_straggler(tmp_path / "run"))))
+
+        assert found.cause == "straggler"
+        assert found.evidence == (
+            "Rank 1 (Abacus 3000) works 28.0 ms in a step, before 18.0 ms, while a step went from 20.0 ms to 30.0 ms; "
+            "the others 18.0 ms, before 18.0 ms."
+        )
+        assert found.counter_evidence is None
+
+    def test_is_not_told_by_ranks_that_became_slower_together(self, tmp_path: Path) -> None:
+        steps = [trace_of([20] * 60 + [30] * 60)] * 2
+        work = [[18] * 60 + [28] * 60] * 2
+        run = load_run(write_ranks(tmp_path / "run", machine_record(), steps, work_ms=work))
+
+        assert self.causes(recorded_of(run)) == []
+
+    def test_others_that_became_somewhat_slower_speak_against_it(self, tmp_path: Path) -> None:
+        steps = [trace_of([20] * 60 + [32] * 60)] * 2
+        work = [[18] * 60 + [20] * 60, [18] * 60 + [30] * 60]
+        (found,) = self.causes(
+            recorded_of(load_run(write_ranks(tmp_path / "run", machine_record(), steps, work_ms=work)))
+        )
+
+        assert found.counter_evidence == "The others became slower too, by 11%."
+
+    def test_other_load_is_what_no_worker_of_the_machine_used(self) -> None:
+        """Two workers that keep 2 and 3 of 8 busy cores leave 3 to others."""
+        times = [0, 10**9, 2 * 10**9]
+        gauges = {
+            "system.cpu_ratio": [(time, 1.0) for time in times],
+            "worker0.cpu_cores": [(time, 2.0) for time in times],
+            "worker1.cpu_cores": [(time, 3.0) for time in times],
+        }
+        recorded = Recorded(machine_record(), trace_of([20] * 9), gauges, neighbours=[0, 1])
+
+        (lane,) = [lane for lane in lanes_of(recorded) if lane.name == "others"]
+        assert lane.values == [3.0] * 3
+        assert recorded.of_workers("rss_bytes") == []

@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 from powerbench.records import RunRecord, Window
+from powerbench.reports.summaries import summarize_run
 from powerbench.rundir import RunDir
 from powerbench.rundir.completed import complete_ranks
 from powerbench.rundir.load import load_run
 from powerbench.rundir.marks import MarksWriter
 from powerbench.rundir.work import new_work_file
 from tests.ranked import a_gpu, machine_record, trace_of, two_machines, two_ranks, write_ranks
-from tests.rundir import MS, NOBODY, START, rows_of
+from tests.rundir import GOLDEN, MS, NOBODY, START, rows_of
 
 WINDOW = {"event": "window", "time_ns": 4, "first_step": 0, "steps": 3}
 
@@ -32,6 +34,42 @@ def end(size: int) -> dict[str, Any]:
 def a_running_record(**changes: Any) -> RunRecord:
     record = machine_record(device=None, devices=[], workload=None, supervisor=NOBODY, **changes)
     return msgspec.structs.replace(record, status="running", environment={})
+
+
+class TestGolden:
+    """`powerbench run --model bert-tiny --ranks 2 --batch-size 2 --sequence-length 16 --steps 24 --warmup 3`."""
+
+    run = load_run(GOLDEN / "ranks-schema-1")
+
+    def test_the_record_is_all_there(self) -> None:
+        record = self.run.record
+
+        assert (record.schema, record.status, record.ranks, record.node) == (1, "complete", 2, None)
+        assert (record.the_cell.model, record.the_cell.ranks, record.the_cell.nnodes) == ("bert-tiny", 2, 1)
+        assert [device.name for device in record.devices] == ["AMD EPYC"] * 2
+        assert record.workload is not None
+        assert (record.workload.samples_per_step, record.workload.parameters) == (4, 4386178)
+        assert record.windows["measured"] == Window(13041249973834, 13046475844868)
+
+    def test_the_steps_and_the_work_of_each_rank_are_all_there(self) -> None:
+        assert [steps.stage for steps in self.run.steps] == [["warmup"] * 3 + ["step"] * 24] * 2
+        assert (self.run.steps[0].start_ns[0], self.run.steps[1].end_ns[-1]) == (13040481907523, 13046475844868)
+        assert [len(self.run.work(rank)) for rank in self.run.ranks] == [27, 27]
+        assert (self.run.work(0)[0], self.run.work(1)[26]) == (91691946, 45995994)
+        assert [event["event"] for event in self.run.events(1)] == ["started", "ready", "gc", "window", "end"]
+
+    def test_the_summary_says_what_it_always_said(self) -> None:
+        summary = summarize_run(self.run)
+
+        assert (summary.steps, summary.ranks, summary.global_batch_size) == (24, 2, 4)
+        assert summary.wall_s == 5.225871034
+        assert summary.samples_per_s == pytest.approx(24 * 4 / 5.225871034)
+        assert [(it.rank, it.since_step) for it in summary.stragglers or []] == [(1, 0)]
+        assert [it.own_work_ms for it in summary.per_rank or []] == pytest.approx([29.1852475, 50.3087825])
+        assert (summary.peak_memory_bytes, self.run.record.peak_memory_of) == (
+            573136896,
+            "the worker's resident memory; that of rank 0, the largest of 2 ranks",
+        )
 
 
 def test_a_finished_run_has_the_steps_and_the_work_of_each_rank(tmp_path: Path) -> None:
