@@ -36,6 +36,7 @@ IN_WORDS: dict[Status, str] = {
 # The upper ends are far beyond sense: they turn a slip of the keyboard, or .inf, into a sentence.
 Count = Annotated[int, Meta(ge=1, le=10_000_000, description="a whole number from 1 to 10,000,000")]
 CountOrZero = Annotated[int, Meta(ge=0, le=10_000_000, description="a whole number from 0 to 10,000,000")]
+Processes = Annotated[int, Meta(ge=1, le=10_000, description="a whole number from 1 to 10,000")]
 Threads = Annotated[int, Meta(ge=1, le=1024, description="a whole number from 1 to 1,024")]
 Seconds = Annotated[float, Meta(ge=0, le=1e8, description="a number of seconds, 0 or more")]
 SomeSeconds = Annotated[float, Meta(gt=0, le=1e8, description="a number of seconds above 0")]
@@ -48,16 +49,22 @@ class Limits(Struct, frozen=True, kw_only=True):
     """Where a run is stopped because it no longer measures the device: None is no limit.
 
     `swap_out_mb`: megabytes that the machine has written to swap since the first step. `step_seconds`: one step.
+    `rendezvous_seconds`: until the machines of one run have met. `hang_seconds`: no step comes while ranks wait for
+    one another; None is 10 s, or 20 of the usual steps where that is longer.
     """
 
     swap_out_mb: Megabytes | None = 1000.0
     step_seconds: SomeSeconds | None = None
+    rendezvous_seconds: SomeSeconds = 120.0
+    hang_seconds: SomeSeconds | None = None
 
 
 class Cell(Struct, frozen=True, kw_only=True):
     """One fully specified measurement; the defaults are those of the published tables.
 
     `None` means "choose for me": the device's own default, or no limit. A recorded cell has had its choices made.
+
+    `ranks` are the processes on each of `nnodes` machines; each has a batch of `batch_size` of its own.
     """
 
     device: Name = "auto"
@@ -96,6 +103,8 @@ class Cell(Struct, frozen=True, kw_only=True):
     seed: CountOrZero = 0
     accumulation: Count = 1
     compile: bool = False
+    ranks: Processes = 1
+    nnodes: Processes = 1
     limits: Limits = Limits()
     sleep_ms: Positive = 10.0
 
@@ -128,6 +137,18 @@ class Clock(Struct, frozen=True, kw_only=True):
     end_monotonic_ns: int | None = None
     end_unix_ns: int | None = None
     suspended_ns: int | None = None
+
+
+class Node(Struct, frozen=True, kw_only=True):
+    """Which of the machines of one run this directory is of.
+
+    `id` is the same in the directories of all of them, and of no other run; None until they have met. `rendezvous` is
+    the address at which they meet.
+    """
+
+    rank: int
+    rendezvous: str
+    id: str | None = None
 
 
 class DeviceRecord(Struct, frozen=True, kw_only=True):
@@ -264,6 +285,9 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     A recording of power alone has no `cell` and no ranks; `command` is what ran meanwhile, where something did, and
     `exit_status` how that ended (negative for a signal). `unmetered` says of sources why they were not read, `tried`
     which of them were opened and gave no reading.
+
+    `ranks` are all of the run; where there are several, `devices` are those of this directory's, in their order.
+    `node` is None unless the run is one of several machines, each of which has a directory.
     """
 
     schema: int = SCHEMA
@@ -276,6 +300,7 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     clock: Clock
     environment: dict[str, Any] = {}
     device: DeviceRecord | None = None
+    devices: list[DeviceRecord] = []
     workload: WorkloadRecord | None = None
     rails: dict[str, RailRecord] = {}
     unmetered: dict[str, str] = {}
@@ -286,8 +311,16 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     peak_memory_bytes: int | None = None
     peak_memory_of: str | None = None
     ranks: int = 1
+    node: Node | None = None
     supervisor: Supervisor
     notes: list[str] = []
+
+    @property
+    def own_ranks(self) -> range:
+        """The ranks whose steps are in this directory, by their numbers in the whole run."""
+        here = self.ranks if self.cell is None or self.node is None else self.cell.ranks
+        first = 0 if self.node is None else self.node.rank * here
+        return range(first, first + here)
 
     @property
     def the_cell(self) -> Cell:

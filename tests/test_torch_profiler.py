@@ -13,8 +13,8 @@ import pytest
 from powerbench.devices.cpu import Cpu
 from powerbench.records import OperatorTimes, ProfilerRecord, Window
 from powerbench.rundir import RunDir
+from powerbench.rundir.completed import is_without_operators
 from powerbench.rundir.lines import EventWriter, LineTail, read_events
-from powerbench.rundir.load import is_without_operators
 from powerbench.rundir.operators import read_operators
 from powerbench.torch_profiler import activities_for, anchor, record_operators, times_of
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,9 +12,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from powerbench.devices.cpu import Cpu
+from powerbench.devices.stopwatches import ClockStopwatch
+from powerbench.ranks import Ranks
 from powerbench.records import Cell
 from powerbench.rundir.lines import EventWriter, LineTail, read_events
-from powerbench.worker import LONG_COLLECTION_NS, REPORT_EVERY_NS, Loop, Reporter, most_steps, run_windows
+from powerbench.worker import (
+    LONG_COLLECTION_NS,
+    REPORT_EVERY_NS,
+    Loop,
+    Reporter,
+    as_long_on_all,
+    most_steps,
+    rank_of,
+    run_windows,
+    set_threads,
+    watched,
+)
+from tests.rundir import a_cell, a_record
 
 MS = 1_000_000
 
@@ -266,3 +280,78 @@ class TestRoom:
         bench = Bench(tmp_path, step_ns=50_000)
 
         assert bench.run(warmup=0, steps=1, min_seconds=0.5)["steps"] == 5001
+
+
+class TestARankAmongSeveral:
+    def test_is_numbered_by_its_argument_or_else_by_the_launcher(self) -> None:
+        assert rank_of(["runs/one", "0"], {"RANK": "3"}) == 0
+        assert rank_of(["runs/one"], {"RANK": "3", "LOCAL_RANK": "1"}) == 3
+
+    def test_stamps_its_work_from_the_begin_of_a_step_to_where_it_waits_or_to_the_end(self) -> None:
+        stamps: list[str] = []
+
+        class Watch:
+            def begin(self, index: int) -> None:
+                stamps.append(f"begin {index}")
+
+            def arrive(self) -> None:
+                stamps.append("arrive")
+
+            def settle(self) -> None:
+                stamps.append("settle")
+
+        watched(lambda index: stamps.append(f"step {index}"), Watch())(7)
+        assert stamps == ["begin 7", "step 7", "arrive"]
+
+    def test_has_its_readings_written_with_the_rest_and_at_the_end(self, tmp_path: Path) -> None:
+        work = memoryview(bytearray(16)).cast("q")
+        settled: list[int] = []
+
+        class Watch(ClockStopwatch):
+            def settle(self) -> None:
+                settled.append(len(settled))
+
+        with Reporter(EventWriter(tmp_path / "worker-0.jsonl"), Cpu(), Watch(work)) as reporter:
+            reporter(0)
+
+        assert settled == [0, 1]
+
+    @pytest.mark.parametrize(("ranks", "threads"), [(1, 6), (2, 3), (4, 1), (99, 1)])
+    def test_has_its_part_of_the_processor(self, ranks: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert self.threads_of(Cell(ranks=ranks), monkeypatch) == threads
+
+    def test_has_the_threads_that_are_given_to_each(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert self.threads_of(Cell(ranks=2, threads=5), monkeypatch) == 5
+
+    def test_has_those_of_the_environment_where_they_are_set_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("OMP_NUM_THREADS", "6")
+
+        assert self.threads_of(Cell(ranks=2), monkeypatch, unset=False) == 6
+
+    def threads_of(self, cell: Cell, monkeypatch: pytest.MonkeyPatch, *, unset: bool = True) -> Any:
+        """What a worker sets where torch would take six."""
+        import torch
+
+        if unset:
+            monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        before = torch.get_num_threads()
+        torch.set_num_threads(6)
+        try:
+            return set_threads(cell)["threads"]
+        finally:
+            torch.set_num_threads(before)
+
+
+def test_ranks_on_machines_with_other_meters_step_as_long_as_the_one_that_needs_most() -> None:
+    class Others(Ranks):
+        """As if another machine had a meter of two seconds, and this one none."""
+
+        def largest(self, numbers: Sequence[int]) -> list[int]:
+            return [max(own, other) for own, other in zip(numbers, (4_000_000_000, 10_000_000_000), strict=True)]
+
+    record = a_record(cell=a_cell(nnodes=2, min_seconds=0.0), ranks=2, tail_s=0.0)
+
+    agreed = as_long_on_all(record, Others())
+
+    assert (agreed.tail_s, agreed.the_cell.min_seconds) == (4.0, 10.0)
+    assert as_long_on_all(a_record(), Others()) == a_record()

@@ -32,6 +32,8 @@ def figures_of(name: str, recorded: Recorded, slowdown: Explained | None = None)
         phases=recorded.phases,
         operators=recorded.operators,
         slowdown=slowdown,
+        ranks=recorded.ranks,
+        hosts=recorded.hosts,
     )
 
 

@@ -7,10 +7,11 @@ from typing import Any
 
 from powerbench.records import StepTrace
 from powerbench.rundir import RunDir
+from powerbench.rundir.completed import measured_steps
 from powerbench.rundir.lines import STEPS_HEADER, LineTail, LineWriter, read_events
-from powerbench.rundir.load import measured_steps
 from powerbench.rundir.marks import MarksReader
 from powerbench.rundir.phases import PHASES_HEADER, PhasesReader, phase_line
+from powerbench.rundir.work import WORK_HEADER, WorkReader, work_line
 
 
 class Journal:
@@ -27,6 +28,10 @@ class Journal:
         self._phase_marks_path = rundir.phase_marks(rank)
         self._phase_marks = PhasesReader(self._phase_marks_path, phases)
         self._phases = LineWriter(rundir.phases(rank), header=PHASES_HEADER) if phases else None
+        self._work_marks_path = rundir.work_marks(rank)
+        self.work_marks = WorkReader(self._work_marks_path)
+        self._work_path = rundir.work(rank)
+        self._work: LineWriter | None = None
 
     def update(self, *, final: bool = False) -> None:
         """Fold the steps that are decided by now. Raises OSError where they cannot be written."""
@@ -40,6 +45,7 @@ class Journal:
         self._steps.write(_rows(steps, first=first))
         if self._phases is not None:
             self._phases.write(map(phase_line, self._phase_marks.read(until=len(self.trace))))
+        self._fold_work()
 
     def finish(self) -> None:
         """Fold everything, and only then let go of the marks. The worker must be gone."""
@@ -47,8 +53,18 @@ class Journal:
         self._steps.close()
         if self._phases is not None:
             self._phases.close()
+        if self._work is not None:
+            self._work.close()
         self._marks_path.unlink(missing_ok=True)
         self._phase_marks_path.unlink(missing_ok=True)
+        self._work_marks_path.unlink(missing_ok=True)
+
+    def _fold_work(self) -> None:
+        if self._work is None:
+            if not self.work_marks.is_there:  # this rank shares its steps with no other, or has not begun
+                return
+            self._work = LineWriter(self._work_path, header=WORK_HEADER)
+        self._work.write(work_line(*row) for row in self.work_marks.read(until=len(self.trace)))
 
     @property
     def measured(self) -> int | None:
