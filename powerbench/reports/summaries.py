@@ -9,13 +9,14 @@ from powerbench.rundir.load import Run
 
 def summarize_run(run: Run) -> Summary:
     """The figures of a run, without a verdict."""
+    ranks = ranks_of(run)
     return summarize(
         str(run.path),
         run.record,
         run.together,
         run.curves(),
-        run.phases(),
+        run.phases(None if ranks is None else ranks.closest),
         operators=run.operators(),
-        ranks=ranks_of(run),
+        ranks=ranks,
         hosts=hosts_of(run),
     )
