@@ -41,6 +41,7 @@ Seconds = Annotated[float, Meta(ge=0, le=1e8, description="a number of seconds, 
 SomeSeconds = Annotated[float, Meta(gt=0, le=1e8, description="a number of seconds above 0")]
 Positive = Annotated[float, Meta(gt=0, le=1e8, description="a number above 0")]
 Megabytes = Annotated[float, Meta(ge=0, le=1e8, description="a number of megabytes, 0 or more")]
+Rate = Annotated[int, Meta(ge=10, le=1000, description="a whole number of looks a second, from 10 to 1,000")]
 Name = Annotated[str, Meta(min_length=1, description="a name")]
 
 
@@ -76,6 +77,8 @@ class Cell(Struct, frozen=True, kw_only=True):
     sync_every: CountOrZero | None = None
     trace: bool = False
     phases: bool = False
+    py_spy: bool = False
+    py_spy_rate: Rate = 100
     power: Name = "auto"
     power_from: Name | None = None
     idle_seconds: Seconds | None = None
@@ -225,12 +228,27 @@ class Window(Struct, frozen=True):
     end_ns: int
 
 
+class StacksRecord(Struct, frozen=True, kw_only=True):
+    """What py-spy saw of the threads of a rank, kept in `stacks-<rank>.json`.
+
+    `native`: with the frames of C and C++. `time_uncertainty_ns` is by how far its clock may be off the
+    machine's. `lost` is why there is no such file although it looked; None where there is one.
+    """
+
+    rank: int
+    sampler: str
+    rate_hz: int
+    native: bool
+    time_uncertainty_ns: int | None = None
+    lost: str | None = None
+
+
 class RunRecord(Struct, frozen=True, kw_only=True):
     """`run.json`: everything about a run but its curves. Of what is None, nothing was recorded.
 
     A recording of power alone has no `cell` and no ranks; `command` is what ran meanwhile, where something did, and
     `exit_status` how that ended (negative for a signal). `unmetered` says of sources why they were not read, `tried`
-    which of them were opened and gave no reading.
+    which of them were opened and gave no reading. `stacks` is what py-spy saw, `unsampled` why it saw nothing.
     """
 
     schema: int = SCHEMA
@@ -251,6 +269,8 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     tail_s: float = 0.0
     peak_memory_bytes: int | None = None
     peak_memory_of: str | None = None
+    stacks: StacksRecord | None = None
+    unsampled: str | None = None
     ranks: int = 1
     supervisor: Supervisor
     notes: list[str] = []
@@ -261,6 +281,11 @@ class RunRecord(Struct, frozen=True, kw_only=True):
         if self.cell is None:
             raise PowerbenchError(f"{self.id} is a recording of power alone and has no steps: name a run.")
         return self.cell
+
+    @property
+    def is_instrumented(self) -> bool:
+        """Whether py-spy stopped the worker again and again, or may have: its latencies are then not the cell's."""
+        return self.cell is not None and self.cell.py_spy and self.unsampled is None
 
 
 @dataclass(frozen=True)

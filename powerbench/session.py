@@ -28,6 +28,7 @@ from powerbench.records import Cell, Clock, RunRecord, Supervisor, Window, phase
 from powerbench.rundir import RunDir, create_run_dir
 from powerbench.rundir.journal import Journal
 from powerbench.rundir.load import Run, complete_record, load_run, read_record, with_sampled_peak
+from powerbench.spying import Spy
 from powerbench.units import NS_PER_S
 
 GAUGE_PERIOD_S = 1.0
@@ -144,6 +145,7 @@ class Session:
             stack.callback(self._metering.close)
             stack.enter_context(signals_to(self._inbox))
             stack.enter_context(kept_awake())
+            self._spy = stack.enter_context(Spy(self._rundir, cell))
             self._stack = stack.pop_all()
         return self
 
@@ -166,6 +168,7 @@ class Session:
             self._serve()
         if self._worker is not None:
             self._worker.close()
+        self._spy.finish()
         self.journal.finish()
         self._metering.close()
         return self._ending()
@@ -229,7 +232,7 @@ class Session:
 
     def last_record(self, ended: Ended) -> RunRecord:
         """The record of the ended run."""
-        record = complete_record(self._record, self.journal.events, self.journal.trace)
+        record = self._spy.told(complete_record(self._record, self.journal.events, self.journal.trace))
         slept_ns = suspended_ns()
         clock = msgspec.structs.replace(
             record.clock,

@@ -21,6 +21,7 @@ from powerbench.devices import DEVICES, Device, Timer
 from powerbench.endings import in_one_line, is_out_of_memory
 from powerbench.environment import describe_software
 from powerbench.errors import PowerbenchError, Unavailable
+from powerbench.moments import be_looked_at, is_looked_at
 from powerbench.records import Cell, RunRecord, phases_of
 from powerbench.rundir import RunDir
 from powerbench.rundir.lines import EventWriter
@@ -94,6 +95,8 @@ def measure(record: RunRecord, device: Device, rundir: RunDir, rank: int, events
     timer = device.timer(marks.view, sync_every=cell.sync_every or 0)
     described = {"device": msgspec.to_builtins(device.describe()), "workload": msgspec.to_builtins(what)}
     events.write("ready", time_ns=time.monotonic_ns(), **described, environment=software | {**device.settings()})
+    if is_looked_at(cell, rank):
+        be_looked_at(record, rundir, rank, events)
     with stop_on_sigint() as stopped, Reporter(events, device) as reporter:
         device.synchronize()
         try:

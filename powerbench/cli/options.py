@@ -76,6 +76,10 @@ Phases = Annotated[
     bool | None,
     typer.Option("--phases", help="Time and joules of copy, forward, backward, optimizer.", rich_help_panel=HOW),
 ]
+PySpy = Annotated[
+    bool | None,
+    typer.Option("--py-spy", help="Record stacks, for `powerbench flame`: not for its latency.", rich_help_panel=HOW),
+]
 Mode = Annotated[
     list[str] | None, typer.Option("--mode", metavar="MODE", help="training or inference.", rich_help_panel=WHAT)
 ]

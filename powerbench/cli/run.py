@@ -47,6 +47,7 @@ def run(
     copy: options.Copy = None,
     sync_every: options.SyncEvery = None,
     phases: options.Phases = None,
+    py_spy: options.PySpy = None,
     trace: options.Trace = None,
     power: options.Power = None,
     power_from: options.PowerFrom = None,
