@@ -31,6 +31,7 @@ from powerbench.rundir import RECORD, RunDir
 from powerbench.rundir.lines import LineTail, read_energy, read_events, read_telemetry, read_words
 from powerbench.rundir.marks import MarksReader
 from powerbench.rundir.phases import PhasesReader, read_phases
+from powerbench.rundir.stacks import Stacks, find_stacks
 from powerbench.units import counted
 
 # How far two readings of one process's start time may lie apart (the kernel counts in hundredths of a second, and
@@ -74,6 +75,10 @@ class Run:
         stamped = marks.read(until=len(self.steps[rank]))
         rows = read_phases(rundir.phases(rank))
         return rows + [span for span in stamped if not rows or span.step > rows[-1].step]
+
+    def stacks(self) -> Stacks:
+        """What py-spy saw, read when it is asked for. Raises PowerbenchError where there is nothing."""
+        return find_stacks(RunDir(self.path), self.record)
 
     def events(self, rank: int = 0) -> list[dict[str, Any]]:
         """What the worker of a rank said of itself, read when it is asked for."""

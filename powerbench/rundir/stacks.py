@@ -14,6 +14,9 @@ import msgspec
 from msgspec import Struct
 
 from powerbench.errors import PowerbenchError
+from powerbench.records import RunRecord
+from powerbench.rundir import RunDir
+from powerbench.rundir.lines import LineTail, read_events
 
 MOMENT_NAME = re.compile(r"powerbench_moment_(\d+)$")
 THREAD_NAME = re.compile(r"thread \((\w+)\)(?:: (.*))?")
@@ -74,6 +77,24 @@ def read_stacks(path: Path) -> Stacks:
         raise PowerbenchError(f"Cannot read {path}: {error.strerror}; measure again with --py-spy.") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise PowerbenchError(f"{path} is damaged ({error}); measure again with --py-spy.") from error
+
+
+def find_stacks(rundir: RunDir, record: RunRecord) -> Stacks:
+    """The stacks of a run, also of one whose supervisor was killed. Raises PowerbenchError with what is to be done."""
+    rank = 0 if record.stacks is None else record.stacks.rank
+    if rundir.stacks(rank).exists():
+        return read_stacks(rundir.stacks(rank))
+    if rundir.py_spy_trace(rank).exists():
+        trace, events = rundir.py_spy_trace(rank).read_bytes(), read_events(LineTail(rundir.events(rank)).read())
+        try:
+            return fold(trace, events, sampler="py-spy", rate_hz=record.the_cell.py_spy_rate, native=b".so" in trace)
+        except Unplaced as error:
+            raise PowerbenchError(f"{rundir.path} holds no stacks: {error}. Measure again with --py-spy.") from error
+    why = "it was measured without --py-spy" if not record.the_cell.py_spy else record.unsampled
+    if record.stacks is not None and record.stacks.lost is not None:
+        why = record.stacks.lost
+    reason = (why or "py-spy has not written them (yet)").rstrip(".")
+    raise PowerbenchError(f"{rundir.path} holds no stacks: {reason}. Measure again with `powerbench run --py-spy`.")
 
 
 def fold(trace: bytes, events: Iterable[Mapping[str, Any]], *, sampler: str, rate_hz: int, native: bool) -> Stacks:
