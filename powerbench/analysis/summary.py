@@ -224,6 +224,7 @@ def notes(record: RunRecord, spans: Sequence[tuple[int, int, int]], tflop_per_s:
         _slow_first(record, spans),
         _two_clocks(record, spans),
         _impossible(record, tflop_per_s),
+        _instrumented(record),
     ]
     return [*(note for note in found if note is not None), *notes_on_machine(record)]
 
@@ -321,6 +322,19 @@ def _two_clocks(record: RunRecord, spans: Sequence[tuple[int, int, int]]) -> str
     return (
         f"The device's own events and the machine's clock differ by {abs(share):.2%} over the run "
         f"({significant(error_ns / NS_PER_MS)} ms): the times may be wrong by as much."
+    )
+
+
+def _instrumented(record: RunRecord) -> str | None:
+    if record.unsampled is not None:
+        return f"There are no stacks: {record.unsampled.rstrip('.')}."
+    if not record.is_instrumented:
+        return None
+    lost = record.stacks.lost if record.stacks is not None else None
+    told = "" if lost is None else f" And there are no stacks: {lost.rstrip('.')}."
+    return (
+        f"This run was instrumented: py-spy stopped the worker about {record.the_cell.py_spy_rate} times a second to "
+        f"look at it (--py-spy), so take latency and joules a step from a run without.{told}"
     )
 
 

@@ -77,8 +77,11 @@ def run(
     resume = resume or bool(again)
     other = None
     if against is not None:
+        from powerbench.errors import UsageError
         from powerbench.interpreter import find_interpreter
 
+        if any(cell.py_spy for cell in plan.cells):
+            raise UsageError("--against compares what steps cost, and --py-spy changes that: leave one out.")
         other = find_interpreter(against)
         plan = repeated(plan, is_asked=repeats is not None)
     if dry_run:

@@ -121,6 +121,7 @@ COLUMNS: dict[str, Column] = {
     "threads": _of_facts("threads", int),
     "ranks": Column(int, lambda entry: None if entry.cell is None else entry.ranks),
     "phases": _of_cell("phases", bool),
+    "py_spy": _of_cell("py_spy", bool),
     "timer": _of_summary("timer", str),
     "steps": _of_summary("steps", int),
     "warmup_steps": _of_summary("warmup_steps", int),

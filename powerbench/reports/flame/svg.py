@@ -21,9 +21,9 @@ WIDTH = 1200
 ROW = 19
 GAP = 1
 NARROWEST = 0.6
-LETTER = 6.7
+LETTER = 7.25
 PAD = 5
-TOP = 66
+TOP = 78
 BOTTOM = 12
 
 # What kind of code a frame is: its colour, by day and by night, and its name in the legend.
