@@ -111,3 +111,5 @@ def show(measured: Run, *, json: bool) -> None:
             say(f"powerbench: The run was not completed ({record.status}): {reason}.")
         say(f"Recorded in {measured.path}")
         say(f"See it again with: powerbench {'trace' if record.the_cell.trace else 'report'} {measured.path}")
+        if record.stacks is not None:
+            say(f"Where the joules went: powerbench flame {measured.path}")
