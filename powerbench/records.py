@@ -175,7 +175,8 @@ class RailRecord(Struct, frozen=True, kw_only=True):
     """One thing that a meter measures, and what a reader must know to read its curve right.
 
     `part` is what the rail covers in one word; `contains` names the parts that lie inside it, so that nothing is
-    counted twice. None means that the maker of the sensor does not say.
+    counted twice. `published_s` is the time between two moves of a counter. None means that the maker of the sensor
+    does not say.
     """
 
     source: str
@@ -186,6 +187,7 @@ class RailRecord(Struct, frozen=True, kw_only=True):
     contains: list[str] = []
     period_s: float
     averaging_s: float | None = None
+    published_s: float | None = None
     coverage: float = 1.0
     quantum_j: float | None = None
     accuracy: float | None = None

@@ -55,7 +55,7 @@ def meter(run: Path, calls: list[Call]) -> None:
     rundir = RunDir(run)
     rundir.energy.write_text("\n".join(lines) + "\n", "ascii")
     record = read_record(rundir)
-    rail: RailRecord = a_rail(part="package", period_s=PERIOD_NS / 1e9)
+    rail: RailRecord = a_rail(part="package", period_s=PERIOD_NS / 1e9, published_s=0.001)
     cell = msgspec.structs.replace(record.the_cell, power="auto")
     rundir.write_record(msgspec.structs.replace(record, cell=cell, rails={"package-0": rail}))
 
