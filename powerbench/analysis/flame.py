@@ -20,7 +20,7 @@ from powerbench.analysis.counted import counted_rails, scope_in_words
 from powerbench.analysis.curves import Line, common, duration_s
 from powerbench.analysis.energy import find_energy
 from powerbench.analysis.folding import FramePath, from_the_step_on, simple, step_of, without_waits
-from powerbench.analysis.standing import SpentAll, spend
+from powerbench.analysis.standing import Spent, SpentAll, spend
 from powerbench.errors import PowerbenchError
 from powerbench.records import EnergyCurve, RailRecord, RunRecord, StepTrace, Window
 from powerbench.rundir.stacks import Frame, Stacks

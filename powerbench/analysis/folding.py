@@ -33,8 +33,9 @@ RESTING = {
 # Calls that only pass a call on: torch's wrappers around each module and optimizer, and its C++ dispatcher.
 PASSES_ON = re.compile(
     r"""
-    (Module\.)?_(wrapped_)?call_impl$ | .*\.<locals>\.(wrapper|wrapped_func|maybe_fallback|decorate_context|_use_grad|_fn)$
-    | .*\.<locals>\.forward_with_checkpointing$ | GOMP_ | __kmp | at::internal:: | at::TensorIteratorBase::
+    (Module\.)?_(wrapped_)?call_impl$ | .*\.<locals>\.forward_with_checkpointing$
+    | .*\.<locals>\.(wrapper|wrapped_func|maybe_fallback|decorate_context|_use_grad|_fn)$
+    | GOMP_ | __kmp | at::internal:: | at::TensorIteratorBase::
     | 0x[0-9a-f]+$ | _Py | Py[A-Z] | cfunction_ | method_vectorcall | _run_(module_as_main|code)$
     | c10::(impl|Dispatcher|KernelFunction|BoxedKernel|function_ref|OperatorHandle|TypedOperatorHandle) | at::_ops::
     | torch::autograd::(THPVariable_|VariableType::) | torch::ADInplaceOrView:: | std::
