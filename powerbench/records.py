@@ -42,6 +42,7 @@ Seconds = Annotated[float, Meta(ge=0, le=1e8, description="a number of seconds, 
 SomeSeconds = Annotated[float, Meta(gt=0, le=1e8, description="a number of seconds above 0")]
 Positive = Annotated[float, Meta(gt=0, le=1e8, description="a number above 0")]
 Megabytes = Annotated[float, Meta(ge=0, le=1e8, description="a number of megabytes, 0 or more")]
+Rate = Annotated[int, Meta(ge=10, le=1000, description="a whole number of looks a second, from 10 to 1,000")]
 Name = Annotated[str, Meta(min_length=1, description="a name")]
 
 
@@ -84,6 +85,8 @@ class Cell(Struct, frozen=True, kw_only=True):
     trace: bool = False
     phases: bool = False
     torch_profiler: bool = False
+    py_spy: bool = False
+    py_spy_rate: Rate = 100
     power: Name = "auto"
     power_from: Name | None = None
     idle_seconds: Seconds | None = None
@@ -194,7 +197,8 @@ class RailRecord(Struct, frozen=True, kw_only=True):
     """One thing that a meter measures, and what a reader must know to read its curve right.
 
     `part` is what the rail covers in one word; `contains` names the parts that lie inside it, so that nothing is
-    counted twice. None means that the maker of the sensor does not say.
+    counted twice. `published_s` is the time between two moves of a counter. None means that the maker of the sensor
+    does not say.
     """
 
     source: str
@@ -205,6 +209,7 @@ class RailRecord(Struct, frozen=True, kw_only=True):
     contains: list[str] = []
     period_s: float
     averaging_s: float | None = None
+    published_s: float | None = None
     coverage: float = 1.0
     quantum_j: float | None = None
     accuracy: float | None = None
@@ -279,12 +284,27 @@ class ProfilerRecord(Struct, frozen=True, kw_only=True):
     reason: str | None = None
 
 
+class StacksRecord(Struct, frozen=True, kw_only=True):
+    """What py-spy saw of the threads of a rank, kept in `stacks-<rank>.json`.
+
+    `native`: with the frames of C and C++. `time_uncertainty_ns` is by how far its clock may be off the
+    machine's. `lost` is why there is no such file although it looked; None where there is one.
+    """
+
+    rank: int
+    sampler: str
+    rate_hz: int
+    native: bool
+    time_uncertainty_ns: int | None = None
+    lost: str | None = None
+
+
 class RunRecord(Struct, frozen=True, kw_only=True):
     """`run.json`: everything about a run but its curves. Of what is None, nothing was recorded.
 
     A recording of power alone has no `cell` and no ranks; `command` is what ran meanwhile, where something did, and
     `exit_status` how that ended (negative for a signal). `unmetered` says of sources why they were not read, `tried`
-    which of them were opened and gave no reading.
+    which of them were opened and gave no reading. `stacks` is what py-spy saw, `unsampled` why it saw nothing.
 
     `ranks` are all of the run; where there are several, `devices` are those of this directory's, in their order.
     `node` is None unless the run is one of several machines, each of which has a directory.
@@ -310,6 +330,8 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     profiler: ProfilerRecord | None = None
     peak_memory_bytes: int | None = None
     peak_memory_of: str | None = None
+    stacks: StacksRecord | None = None
+    unsampled: str | None = None
     ranks: int = 1
     node: Node | None = None
     supervisor: Supervisor
@@ -328,6 +350,11 @@ class RunRecord(Struct, frozen=True, kw_only=True):
         if self.cell is None:
             raise PowerbenchError(f"{self.id} is a recording of power alone and has no steps: name a run.")
         return self.cell
+
+    @property
+    def is_instrumented(self) -> bool:
+        """Whether py-spy stopped the worker again and again, or may have: its latencies are then not the cell's."""
+        return self.cell is not None and self.cell.py_spy and self.unsampled is None
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,16 @@ from powerbench.gauges import MachineGauges
 from powerbench.hang import hung
 from powerbench.launch import LAUNCHER, WORKER, Commands, kept_awake
 from powerbench.limits import LimitsGuard
-from powerbench.metering import METERS, Metering, ReadsGauges, Telemetry, choose_for, sources_for
+from powerbench.metering import (
+    FINE_PERIOD_S,
+    METERS,
+    PERIOD_S,
+    Metering,
+    ReadsGauges,
+    Telemetry,
+    choose_for,
+    sources_for,
+)
 from powerbench.pace import Pace, Progress
 from powerbench.power import Source
 from powerbench.records import Cell, Clock, Node, RunRecord, Supervisor, Window
@@ -30,6 +39,7 @@ from powerbench.rundir import RunDir, create_run_dir
 from powerbench.rundir.completed import complete_ranks, with_sampled_peak
 from powerbench.rundir.journals import Journals
 from powerbench.rundir.load import Run, load_run, read_record
+from powerbench.spying import Spy
 from powerbench.units import NS_PER_S
 from powerbench.workers import Circumstances, NoWorkers, Workers, start_workers
 
@@ -145,13 +155,16 @@ class Session:
 
     def __enter__(self) -> Session:
         with ExitStack() as stack:
+            cell = self._record.the_cell
             self._journals = Journals(self._rundir, self._record)
             self._telemetry = Telemetry(self._rundir, self._machine)
             stack.callback(self._telemetry.close)
-            self._metering = Metering(self._rundir, self._telemetry, self._sources)
+            period_s = FINE_PERIOD_S if cell.py_spy else PERIOD_S
+            self._metering = Metering(self._rundir, self._telemetry, self._sources, period_s=period_s)
             stack.callback(self._metering.close)
             stack.enter_context(signals_to(self._inbox))
             stack.enter_context(kept_awake())
+            self._spy = stack.enter_context(Spy(self._rundir, cell, rank=self._record.own_ranks[0]))
             self._stack = stack.pop_all()
         return self
 
@@ -173,6 +186,7 @@ class Session:
             self._start_workers()
             self._serve()
         self._workers.close()
+        self._spy.finish()
         self._keep_journals()
         self._journals.finish()
         self._metering.close()
@@ -251,7 +265,7 @@ class Session:
 
     def last_record(self, ended: Ended) -> RunRecord:
         """The record of the ended run."""
-        record = complete_ranks(self._record, self._journals.told())
+        record = self._spy.told(complete_ranks(self._record, self._journals.told()))
         slept_ns = suspended_ns()
         clock = msgspec.structs.replace(
             record.clock,

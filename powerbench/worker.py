@@ -23,6 +23,7 @@ from powerbench.devices import DEVICES, Device, Stopwatch, Timer
 from powerbench.endings import in_one_line, is_out_of_memory
 from powerbench.environment import describe_software
 from powerbench.errors import PowerbenchError, Unavailable
+from powerbench.moments import be_looked_at, is_looked_at
 from powerbench.ranks import Ranks, is_peer_loss, joined
 from powerbench.records import Cell, RunRecord, phases_of
 from powerbench.rundir import RunDir
@@ -146,6 +147,8 @@ def measure(record: RunRecord, device: Device, rundir: RunDir, rank: int, events
         timer = device.timer(marks.view, sync_every=cell.sync_every or 0)
         described = {"device": msgspec.to_builtins(device.describe()), "workload": msgspec.to_builtins(what)}
         events.write("ready", time_ns=time.monotonic_ns(), **described, environment=software | {**device.settings()})
+        if is_looked_at(cell, rank):
+            be_looked_at(record, rundir, rank, events)
         return take_steps(record, device, step, timer, events, ranks, watch)
 
 

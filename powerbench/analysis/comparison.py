@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from msgspec import Struct
 
-from powerbench.analysis.comparable import Unmatched, in_words, is_one_device, match, what_differs
+from powerbench.analysis.comparable import Unmatched, in_words, is_one_device, key_of, match, what_differs
 from powerbench.analysis.compare import (
     Ratio,
     Ratios,
@@ -27,6 +27,11 @@ from powerbench.units import counted
 
 # What a cell can come to on both sides alike: no figure, and none to be had.
 SAME_ENDINGS: tuple[Status, ...] = ("oom", "swapping", "timeout", "unavailable")
+
+INSTRUMENTED = (
+    "py-spy stopped the worker at each look (--py-spy), so these are not the latency and the joules of the cell; "
+    "measure it without"
+)
 
 Outcome = Literal["passed", "regressed", "inconclusive", "could not measure"]
 
@@ -98,6 +103,7 @@ class _Side(NamedTuple):
     name: str
     runs: Sequence[Run]
     kept: list[_Kept]
+    instrumented: list[_Kept]
 
     def records(self) -> list[RunRecord]:
         return [it.record for it in self.kept]
@@ -124,7 +130,8 @@ def compare_runs(a: Sequence[Run], b: Sequence[Run], *, names: tuple[str, str], 
     _refuse_the_same(side_a, side_b)
     pairs, unmatched = match(side_a.records(), side_b.records())
     cells: list[_Cell] = []
-    missing = [_left_alone(one, side_a if one.side == "A" else side_b) for one in unmatched]
+    missing = [*_instrumented("A", side_a), *_instrumented("B", side_b)]
+    missing += [_left_alone(one, side_a if one.side == "A" else side_b) for one in unmatched]
     for pair in pairs:
         of_a, of_b = ([side.kept[at] for at in found] for side, found in ((side_a, pair.a), (side_b, pair.b)))
         missing += _left_out(pair.key, of_a, of_b)
@@ -151,7 +158,23 @@ def _side(name: str, runs: Sequence[Run]) -> _Side:
     kept = [_Kept(at, run.path, run.record) for at, run in enumerate(runs) if run.record.cell is not None]
     if not kept:
         raise PowerbenchError(f"{name} is a recording of power alone and has no steps: name runs.")
-    return _Side(name, runs, kept)
+    plain = [it for it in kept if not it.record.is_instrumented]
+    if not plain:
+        raise PowerbenchError(f"{name} cannot be compared: {INSTRUMENTED}.")
+    return _Side(name, runs, plain, [it for it in kept if it.record.is_instrumented])
+
+
+def _instrumented(name: Literal["A", "B"], side: _Side) -> Iterator[NotCompared]:
+    """The runs of a side beside which py-spy was at work."""
+    for run in side.instrumented:
+        yield NotCompared(
+            cell=dict(key_of(run.record)),
+            title=_title([run]),
+            side=name,
+            runs=[str(run.path)],
+            reason=INSTRUMENTED,
+            is_gap=False,
+        )
 
 
 def _refuse_the_same(a: _Side, b: _Side) -> None:

@@ -49,6 +49,7 @@ def notes_on_steps(record: RunRecord, spans: Sequence[tuple[int, int, int]], tfl
         _too_short(record, spans),
         _slow_first(record, spans),
         _two_clocks(record, spans),
+        _instrumented(record),
         _impossible(record, tflop_per_s),
     ]
     return [note for note in found if note is not None]
@@ -174,3 +175,16 @@ def _plausible(record: RunRecord) -> float | None:
     bounds = [device.plausible_tflop_per_s for device in distinct_devices(record)]
     known = [bound for bound in bounds if bound is not None]
     return sum(known) * record.ranks / len(used_devices(record)) if known and len(known) == len(bounds) else None
+
+
+def _instrumented(record: RunRecord) -> str | None:
+    if record.unsampled is not None:
+        return f"There are no stacks: {record.unsampled.rstrip('.')}."
+    if not record.is_instrumented:
+        return None
+    lost = record.stacks.lost if record.stacks is not None else None
+    told = "" if lost is None else f" And there are no stacks: {lost.rstrip('.')}."
+    return (
+        f"This run was instrumented: py-spy stopped the worker about {record.the_cell.py_spy_rate} times a second to "
+        f"look at it (--py-spy), so take latency and joules a step from a run without.{told}"
+    )

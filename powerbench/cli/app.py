@@ -11,6 +11,7 @@ from typer.core import TyperCommand
 
 from powerbench.cli.compare import compare
 from powerbench.cli.doctor import doctor
+from powerbench.cli.flame import flame
 from powerbench.cli.output import NobodyReads, say
 from powerbench.cli.power import power
 from powerbench.cli.profiles import profiles
@@ -20,7 +21,7 @@ from powerbench.cli.trace import trace
 from powerbench.errors import PowerbenchError, UsageError
 
 INTERRUPTED = 130
-COMMANDS = (run, power, trace, report, compare, doctor, profiles)
+COMMANDS = (run, power, trace, report, compare, flame, doctor, profiles)
 
 P = ParamSpec("P")
 

@@ -81,6 +81,10 @@ TorchProfiler = Annotated[
     bool | None,
     typer.Option("--torch-profiler", help="A few steps more, for time and joules by operator.", rich_help_panel=HOW),
 ]
+PySpy = Annotated[
+    bool | None,
+    typer.Option("--py-spy", help="Record stacks, for `powerbench flame`: not for its latency.", rich_help_panel=HOW),
+]
 Mode = Annotated[
     list[str] | None, typer.Option("--mode", metavar="MODE", help="training or inference.", rich_help_panel=WHAT)
 ]

@@ -55,6 +55,7 @@ def run(
     sync_every: options.SyncEvery = None,
     phases: options.Phases = None,
     torch_profiler: options.TorchProfiler = None,
+    py_spy: options.PySpy = None,
     trace: options.Trace = None,
     power: options.Power = None,
     power_from: options.PowerFrom = None,
@@ -85,8 +86,11 @@ def run(
     resume = resume or bool(again)
     other = None
     if against is not None:
+        from powerbench.errors import UsageError
         from powerbench.interpreter import find_interpreter
 
+        if any(cell.py_spy for cell in plan.cells):
+            raise UsageError("--against compares what steps cost, and --py-spy changes that: leave one out.")
         other = find_interpreter(against)
         plan = repeated(plan, is_asked=repeats is not None)
     if dry_run:
@@ -118,3 +122,5 @@ def show(measured: Run, *, json: bool) -> None:
             say(f"powerbench: The run was not completed ({record.status}): {reason}.")
         say(f"Recorded in {measured.path}")
         say(f"See it again with: powerbench {'trace' if record.the_cell.trace else 'report'} {measured.path}")
+        if record.stacks is not None:
+            say(f"Where the joules went: powerbench flame {measured.path}")

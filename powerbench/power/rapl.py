@@ -41,6 +41,9 @@ ACCURACY_SOURCE = "neither Intel (SDM volume 3B, RAPL interfaces) nor AMD states
 HIGH_POWER_W = 1_000.0
 ABSURD_POWER_W = 10_000.0
 
+# "The energy status counter is updated approximately every millisecond" (Intel SDM volume 3B, RAPL interfaces).
+PUBLISHED_S = 0.001
+
 # A package always draws something, and its counter moves each millisecond.
 STALL_S = 2.0
 
@@ -334,6 +337,7 @@ def describe(part: Literal["package", "dram"], period_s: float) -> RailRecord:
         part=part,
         contains=["cpu"] if part == "package" else [],
         period_s=period_s,
+        published_s=PUBLISHED_S,
         accuracy_source=ACCURACY_SOURCE,
     )
 

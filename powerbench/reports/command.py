@@ -25,7 +25,7 @@ OPTIONS = {
     "idle_seconds": "--idle",
 }
 FLAGS = {
-    **{"compile": "--compile", "include_data": "--include-data", "phases": "--phases"},
+    **{"compile": "--compile", "include_data": "--include-data", "phases": "--phases", "py_spy": "--py-spy"},
     **{"torch_profiler": "--torch-profiler", "trace": "--trace", "require_power": "--require-power"},
 }
 

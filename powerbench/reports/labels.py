@@ -19,15 +19,16 @@ USUAL = {
     "weights": "random",
     "data": SYNTHETIC,
     "phases": False,
+    "py_spy": False,
     "unfenced": False,
     "ranks": 1,
 }
 # What changes the work of a step: times across it are not of the same thing (and `compare` refuses them).
-WORK = ("dtype", "accumulation", "dropout", "optimizer", "weights", "data", "phases", "copy", "ranks")
-CALLED = {"unfenced": "waiting for the device", "compile": "compiling"}
+WORK = ("dtype", "accumulation", "dropout", "optimizer", "weights", "data", "phases", "py_spy", "copy", "ranks")
+CALLED = {"py_spy": "py-spy", "unfenced": "waiting for the device", "compile": "compiling"}
 ORDER = (
     *("torch", "threads", "dtype", "attention", "compile", "accumulation", "dropout"),
-    *("optimizer", "weights", "data", "phases", "copy", "unfenced", "ranks"),
+    *("optimizer", "weights", "data", "phases", "py_spy", "copy", "unfenced", "ranks"),
 )
 
 

@@ -129,6 +129,7 @@ COLUMNS: dict[str, Column] = {
     "nnodes": _of_cell("nnodes", int),
     "global_batch_size": _of_summary("global_batch_size", int),
     "phases": _of_cell("phases", bool),
+    "py_spy": _of_cell("py_spy", bool),
     "timer": _of_summary("timer", str),
     "steps": _of_summary("steps", int),
     "warmup_steps": _of_summary("warmup_steps", int),

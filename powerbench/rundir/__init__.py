@@ -63,6 +63,22 @@ class RunDir:
         """A worker's stdout and stderr."""
         return self.path / f"worker-{rank}.log"
 
+    def stacks(self, rank: int) -> Path:
+        """The stacks of a rank's threads."""
+        return self.path / f"stacks-{rank}.json"
+
+    def py_spy_trace(self, rank: int) -> Path:
+        """The same as py-spy writes it, until it is folded."""
+        return self.path / f"py-spy-{rank}.json"
+
+    def py_spy_log(self, rank: int) -> Path:
+        """What py-spy says of itself."""
+        return self.path / f"py-spy-{rank}.log"
+
+    def py_spy_go(self, rank: int) -> Path:
+        """The file that says that py-spy looks now, or will not: the worker waits for it."""
+        return self.path / f"py-spy-{rank}.go"
+
     def write_record(self, record: RunRecord) -> None:
         """Replace `run.json` in one stroke: a reader finds the old one or the new one, also after a power cut."""
         write_whole(self.record, record)

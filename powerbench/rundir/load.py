@@ -35,6 +35,7 @@ from powerbench.rundir.lines import LineTail, read_energy, read_events, read_tel
 from powerbench.rundir.marks import MarksReader
 from powerbench.rundir.operators import read_operators
 from powerbench.rundir.phases import PhasesReader, read_phases
+from powerbench.rundir.stacks import Stacks, find_stacks
 from powerbench.rundir.work import WorkReader, read_work
 
 # How far two readings of one process's start time may lie apart (the kernel counts in hundredths of a second, and
@@ -117,6 +118,10 @@ class Run:
             return msgspec.json.decode(RunDir(self.path).torch_trace.read_bytes(), type=dict[str, Any])
         except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
+
+    def stacks(self) -> Stacks:
+        """What py-spy saw, read when it is asked for. Raises PowerbenchError where there is nothing."""
+        return find_stacks(RunDir(self.path), self.record)
 
     def work(self, rank: int) -> dict[int, int]:
         """How long (ns) a rank, by its number in the whole run, worked itself in each step; none where it was alone.

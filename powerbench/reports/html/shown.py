@@ -156,6 +156,7 @@ _TELLING: tuple[_Part, ...] = (
     lambda entry, cell: f"{cell.weights} weights",
     lambda entry, cell: data_of(cell),
     lambda entry, cell: "stopped after each phase" if cell.phases else None,
+    lambda entry, cell: "stopped by py-spy" if cell.py_spy else None,
     lambda entry, cell: f"{cell.copy} copy" if cell.copy else None,
     lambda entry, cell: _waits(entry, cell),
 )
