@@ -39,9 +39,10 @@ def test_the_worker_waits_for_the_word_and_tells_what_it_showed(tmp_path: Path) 
     assert len(events[1]["stamps"]) == MOMENTS
 
 
-def test_one_rank_is_looked_at_and_only_where_that_was_asked_for() -> None:
+def test_one_rank_of_each_machine_is_looked_at_and_only_where_that_was_asked_for() -> None:
     assert is_looked_at(a_cell(py_spy=True), 0)
-    assert not is_looked_at(a_cell(py_spy=True), 1)
+    assert not is_looked_at(a_cell(py_spy=True, ranks=2), 1)
+    assert is_looked_at(a_cell(py_spy=True, ranks=2, nnodes=2), 2)
     assert not is_looked_at(a_cell(), 0)
 
 
