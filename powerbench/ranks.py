@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from powerbench.devices import Device
 from powerbench.errors import PowerbenchError, Unavailable
-from powerbench.records import Cell
+from powerbench.records import Cell, RunRecord
+from powerbench.units import NS_PER_S
 
 if TYPE_CHECKING:
     import torch.distributed as dist
@@ -29,6 +32,19 @@ PEER_LOST = (
     *("Connection closed by peer", "Connection reset by peer", "Broken pipe", "gloo/transport"),
     *("remote process exited", "NCCL communicator was aborted", "ncclRemoteError"),
 )
+
+
+def rank_of(arguments: list[str], variables: Mapping[str, str]) -> int:
+    """The rank given as an argument, or by torch's launcher."""
+    return int(arguments[1] if len(arguments) > 1 else variables["RANK"])
+
+
+def speak_into(log: Path) -> None:
+    """Send stdout and stderr of this process, also those of native code, to the end of a file."""
+    fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644)
+    for stream in (1, 2):
+        os.dup2(fd, stream)
+    os.close(fd)
 
 
 class Ranks:
@@ -52,6 +68,11 @@ class Ranks:
     def meet(self) -> None:
         """Return when all ranks have come here."""
         self.largest([0])
+
+    def with_longest_tail(self, record: RunRecord) -> RunRecord:
+        """`record` with the tail that the slowest meter of any machine needs: all ranks step as long."""
+        (tail_ns,) = self.largest([round(record.tail_s * NS_PER_S)])
+        return msgspec.structs.replace(record, tail_s=tail_ns / NS_PER_S)
 
     def confirm_equal(self, cell: Cell) -> None:
         """Raise PowerbenchError where another rank measures another cell: they would wait for each other for ever."""

@@ -9,8 +9,9 @@ import pytest
 
 from powerbench.devices import DEVICES
 from powerbench.errors import PowerbenchError, Unavailable
-from powerbench.ranks import Ranks, is_peer_loss, joined, number_of
+from powerbench.ranks import Ranks, is_peer_loss, joined, number_of, rank_of
 from powerbench.records import Cell, Limits
+from tests.rundir import a_record
 
 CELL = Cell(model="bert-tiny", device="cpu", ranks=2)
 
@@ -94,3 +95,21 @@ def test_a_torch_without_nccl_is_a_sentence() -> None:
 )
 def test_the_loss_of_another_is_told_from_a_rank_s_own_failure(said: str, lost: bool) -> None:
     assert is_peer_loss(RuntimeError(said)) is lost
+
+
+def test_a_rank_is_numbered_by_its_argument_or_else_by_the_launcher() -> None:
+    assert rank_of(["runs/one", "0"], {"RANK": "3"}) == 0
+    assert rank_of(["runs/one"], {"RANK": "3", "LOCAL_RANK": "1"}) == 3
+
+
+def test_the_tail_is_the_longest_that_any_machine_needs() -> None:
+    class BesideAnother(Ranks):
+        def largest(self, numbers: Any) -> list[int]:
+            return [max(own, 400_000_000) for own in numbers]
+
+    assert [BesideAnother().with_longest_tail(a_record(tail_s=tail_s)).tail_s for tail_s in (0.0, 0.2, 2.0)] == [
+        0.4,
+        0.4,
+        2.0,
+    ]
+    assert Ranks().with_longest_tail(a_record(tail_s=0.2)).tail_s == 0.2

@@ -21,10 +21,8 @@ from powerbench.worker import (
     Loop,
     Reporter,
     most_steps,
-    rank_of,
     run_windows,
     set_threads,
-    watched,
 )
 
 MS = 1_000_000
@@ -280,26 +278,6 @@ class TestRoom:
 
 
 class TestARankAmongSeveral:
-    def test_is_numbered_by_its_argument_or_else_by_the_launcher(self) -> None:
-        assert rank_of(["runs/one", "0"], {"RANK": "3"}) == 0
-        assert rank_of(["runs/one"], {"RANK": "3", "LOCAL_RANK": "1"}) == 3
-
-    def test_stamps_its_work_from_the_begin_of_a_step_to_where_it_waits_or_to_the_end(self) -> None:
-        stamps: list[str] = []
-
-        class Watch:
-            def begin(self, index: int) -> None:
-                stamps.append(f"begin {index}")
-
-            def arrive(self) -> None:
-                stamps.append("arrive")
-
-            def settle(self) -> None:
-                stamps.append("settle")
-
-        watched(lambda index: stamps.append(f"step {index}"), Watch())(7)
-        assert stamps == ["begin 7", "step 7", "arrive"]
-
     def test_has_its_readings_written_with_the_rest_and_at_the_end(self, tmp_path: Path) -> None:
         work = memoryview(bytearray(16)).cast("q")
         settled: list[int] = []
