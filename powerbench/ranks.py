@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 PATIENCE = timedelta(minutes=10)
 
 # What may differ from machine to machine: where its joules come from, when it gives up, and where its files lie.
-OF_A_MACHINE = ("power", "power_from", "idle_seconds", "require_power", "max_seconds", "limits", "threads", "dataset")
+OF_A_MACHINE = (
+    *("power", "power_from", "idle_seconds", "require_power", "min_seconds", "max_seconds", "limits", "threads"),
+    "dataset",
+)
 
 # gloo's words for a rank that is gone (gloo/transport/tcp/pair.cc), and NCCL's (ncclRemoteError, and what its watchdog
 # says of the others).
@@ -69,10 +72,18 @@ class Ranks:
         """Return when all ranks have come here."""
         self.largest([0])
 
-    def with_longest_tail(self, record: RunRecord) -> RunRecord:
-        """`record` with the tail that the slowest meter of any machine needs: all ranks step as long."""
-        (tail_ns,) = self.largest([round(record.tail_s * NS_PER_S)])
-        return msgspec.structs.replace(record, tail_s=tail_ns / NS_PER_S)
+    def as_long_on_all(self, record: RunRecord) -> RunRecord:
+        """`record` with the longest tail and least duration of any machine: some have slower meters, or none.
+
+        All ranks step as long as one another.
+        """
+        if record.ranks == 1:
+            return record
+        cell = record.the_cell
+        lasts_s = (record.tail_s, cell.min_seconds or 0)
+        tail_ns, least_ns = self.largest([round(seconds * NS_PER_S) for seconds in lasts_s])
+        cell = msgspec.structs.replace(cell, min_seconds=least_ns / NS_PER_S)
+        return msgspec.structs.replace(record, cell=cell, tail_s=tail_ns / NS_PER_S)
 
     def confirm_equal(self, cell: Cell) -> None:
         """Raise PowerbenchError where another rank measures another cell: they would wait for each other for ever."""

@@ -271,7 +271,7 @@ class Recording:
     def _run(self, command: Sequence[str], stdout: int | None) -> None:
         """Run the command to its end, whatever becomes of the meters."""
         variables = {name: value for name, value in os.environ.items() if name != SOCKET_VARIABLE}
-        process = CommandProcess(command, stdout, variables, lambda: self._inbox.put("worker ended"))
+        process = CommandProcess(command, stdout, variables, lambda: self._inbox.put("workers ended"))
         try:
             with process:
                 while process.exit_status is None:

@@ -101,13 +101,13 @@ def end_with_supervisor() -> None:
 
 def measure(record: RunRecord, device: Device, rundir: RunDir, rank: int, events: EventWriter) -> str:
     """Build the cell and step through it; returns the outcome: `complete`, or `interrupted` by SIGINT."""
-    cell = record.the_cell
     complaint = device.confirm()
     if complaint is not None:
         raise Unavailable(complaint)
-    software = describe_software() | set_threads(cell)
-    with joined(cell, device, rank) as ranks:
-        record = ranks.with_longest_tail(record)
+    software = describe_software() | set_threads(record.the_cell)
+    with joined(record.the_cell, device, rank) as ranks:
+        record = ranks.as_long_on_all(record)
+        cell = record.the_cell
         watch = new_stopwatch(record, device, rundir, rank)
         share = WHOLE if watch is None else Share(rank, record.ranks, watch.arrive)
         step, what = workload_of(cell.model).build(cell, device, new_laps(record, device, rundir, rank), share)

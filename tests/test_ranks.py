@@ -11,7 +11,7 @@ from powerbench.devices import DEVICES
 from powerbench.errors import PowerbenchError, Unavailable
 from powerbench.ranks import Ranks, is_peer_loss, joined, number_of, rank_of
 from powerbench.records import Cell, Limits
-from tests.rundir import a_record
+from tests.rundir import a_cell, a_record
 
 CELL = Cell(model="bert-tiny", device="cpu", ranks=2)
 
@@ -32,7 +32,7 @@ class TestCells:
     @pytest.mark.parametrize(
         "changes",
         [
-            {"power": "rapl", "idle_seconds": 9.0, "require_power": True},
+            {"power": "rapl", "idle_seconds": 9.0, "require_power": True, "min_seconds": 10.0},
             {"max_seconds": 60.0, "limits": Limits(swap_out_mb=None)},
             {"threads": 3, "dataset": "/elsewhere/rows.csv"},
         ],
@@ -42,7 +42,7 @@ class TestCells:
 
     @pytest.mark.parametrize(
         "changes",
-        [{"batch_size": 1}, {"steps": 3}, {"warmup": 1}, {"min_seconds": 1.0}, {"nnodes": 2}, {"seed": 1}],
+        [{"batch_size": 1}, {"steps": 3}, {"warmup": 1}, {"nnodes": 2}, {"seed": 1}],
     )
     def test_may_not_differ_in_what_a_step_is_or_how_many_there_are(self, changes: dict[str, Any]) -> None:
         assert number_of(changed(**changes)) != number_of(CELL)
@@ -102,14 +102,16 @@ def test_a_rank_is_numbered_by_its_argument_or_else_by_the_launcher() -> None:
     assert rank_of(["runs/one"], {"RANK": "3", "LOCAL_RANK": "1"}) == 3
 
 
-def test_the_tail_is_the_longest_that_any_machine_needs() -> None:
-    class BesideAnother(Ranks):
-        def largest(self, numbers: Any) -> list[int]:
-            return [max(own, 400_000_000) for own in numbers]
+def test_ranks_on_machines_with_other_meters_step_as_long_as_the_one_that_needs_most() -> None:
+    class Others(Ranks):
+        """As if another machine had a meter of two seconds, and this one none."""
 
-    assert [BesideAnother().with_longest_tail(a_record(tail_s=tail_s)).tail_s for tail_s in (0.0, 0.2, 2.0)] == [
-        0.4,
-        0.4,
-        2.0,
-    ]
-    assert Ranks().with_longest_tail(a_record(tail_s=0.2)).tail_s == 0.2
+        def largest(self, numbers: Any) -> list[int]:
+            return [max(own, other) for own, other in zip(numbers, (4_000_000_000, 10_000_000_000), strict=True)]
+
+    record = a_record(cell=a_cell(nnodes=2, min_seconds=0.0), ranks=2, tail_s=0.0)
+
+    agreed = Others().as_long_on_all(record)
+
+    assert (agreed.tail_s, agreed.the_cell.min_seconds) == (4.0, 10.0)
+    assert Others().as_long_on_all(a_record()) == a_record()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from powerbench.records import Clock, DeviceRecord, StepTrace
-from powerbench.rundir.load import windows_of
+from powerbench.rundir.completed import windows_of
 from tests.rundir import START, a_cell, a_rail, a_record, rows_of, steps_lasting, write_run
 
 S = 1_000_000_000

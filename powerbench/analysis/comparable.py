@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from powerbench.analysis.ranks import on_ranks
 from powerbench.errors import PowerbenchError
 from powerbench.records import Cell, RunRecord
 from powerbench.units import byte_size, enumerated
@@ -22,7 +23,7 @@ SAME_IN_TRAINING = ("dropout", "optimizer")
 SAME_IN_SLEEP = ("model", "sleep_ms", "ranks")
 # Where one side holds several of these, each is compared with its own like.
 VARIANTS = ("device", "dtype", "threads", "attention", "compile", "fused", "sync_every")
-SHOWN_SETTINGS = (*VARIANTS, "steps", "warmup", "min_seconds", "trace", "batches", "seed", "learning_rate")
+SHOWN_SETTINGS = (*VARIANTS, "nnodes", "steps", "warmup", "min_seconds", "trace", "batches", "seed", "learning_rate")
 # Not how the machine is, but how it stood at the moment.
 PASSING = ("load_1min", "memory_available_bytes", "swap_used_bytes")
 FIRST_SHOWN = ("device", "device_name", "timer", "processor", "host", "torch", "interpreter", "system", "power_mode")
@@ -174,8 +175,8 @@ def _device(record: RunRecord) -> tuple[Any, ...]:
 def in_words(cell: Cell) -> str:
     """`bert-tiny, inference, batch 2 x sequence 16`."""
     if cell.model == "sleep":
-        return f"sleep, {cell.sleep_ms:g} ms a step"
-    return f"{cell.model}, {cell.mode}, batch {cell.batch_size:,} x sequence {cell.sequence_length:,}"
+        return f"sleep, {cell.sleep_ms:g} ms a step{on_ranks(cell)}"
+    return f"{cell.model}, {cell.mode}, batch {cell.batch_size:,} x sequence {cell.sequence_length:,}{on_ranks(cell)}"
 
 
 def _written(value: object) -> str:

@@ -18,6 +18,7 @@ from powerbench.analysis.compare import (
     has_any_energy,
 )
 from powerbench.analysis.process import Process, process_of
+from powerbench.analysis.recorded import hosts_of
 from powerbench.analysis.slowdown import FEWEST
 from powerbench.errors import PowerbenchError
 from powerbench.records import IN_WORDS, RunRecord, Status
@@ -103,7 +104,7 @@ class _Side(NamedTuple):
 
     def processes(self, of: Iterable[_Kept]) -> list[Process]:
         runs = (self.runs[it.at] for it in of)
-        return [process_of(run.record, run.steps[0], run.curves()) for run in runs]
+        return [process_of(run.record, run.together, run.curves(), hosts_of(run)) for run in runs]
 
 
 class _Cell(NamedTuple):
@@ -158,6 +159,12 @@ def _refuse_the_same(a: _Side, b: _Side) -> None:
     if both:
         raise PowerbenchError(
             f"{a.name} and {b.name} hold the same run ({min(both)}): name two folders that have none in common."
+        )
+    ids_a, ids_b = ({it.record.node.id for it in side.kept if it.record.node is not None} for side in (a, b))
+    if (ids_a & ids_b) - {None}:
+        raise PowerbenchError(
+            f"{a.name} and {b.name} hold machines of one and the same run: put the directories of all its machines "
+            "into one folder, and compare that with another run."
         )
 
 

@@ -2,31 +2,65 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
-from powerbench.records import RailRecord, RunRecord
+from powerbench.records import DeviceRecord, RailRecord, RunRecord
 
 SOC_SOURCES = ("powermetrics", "ioreport")
 SOC_PARTS = ("cpu", "gpu", "ane", "dram")
 PROCESSOR_PARTS = ("package", "dram")
+# Of a run whose machines were put together, each rail has its machine before its name.
+OF_A_MACHINE = re.compile(r"node\d+\.")
 
 
 def counted_rails(record: RunRecord) -> list[str]:
     """The names of the rails whose joules are those of the run, in the order in which they were recorded.
 
-    On cuda the GPU that the worker stepped on, by its identifier. On a Mac the whole SoC, for cpu and mps alike, since
-    they share it. Else, on the cpu, packages and their memory. And whatever source was asked for by name. A recording
-    of power has no device: all that was metered counts.
+    On cuda the GPUs that the ranks stepped on, by their identifiers, each once. On a Mac the whole SoC, for cpu and mps
+    alike, since they share it. Else, on the cpu, packages and their memory. And whatever source was asked for by name.
+    A recording of power has no device: all that was metered counts.
     """
-    own = set(record.rails) if record.cell is None else _of_the_device(record, record.cell.device)
+    machines: dict[str, dict[str, RailRecord]] = {}
+    for name, rail in record.rails.items():
+        machine = OF_A_MACHINE.match(name)
+        machines.setdefault("" if machine is None else machine[0], {})[name] = rail
+    return [name for rails in machines.values() for name in _counted_of(rails, record)]
+
+
+def _counted_of(rails: Mapping[str, RailRecord], record: RunRecord) -> list[str]:
+    """Those of one machine."""
+    own = set(rails) if record.cell is None else _of_the_device(rails, record, record.cell.device)
     power = "auto" if record.cell is None else record.cell.power
     asked = () if power in ("auto", "none") else [name.strip() for name in power.split(",")]
     wanted = {
         name: rail
-        for name, rail in record.rails.items()
+        for name, rail in rails.items()
         if name in own or (rail.source in asked and not _is_another_gpu(rail, record))
     }
     return [name for name in wanted if not _is_counted_already(name, wanted)]
+
+
+def used_devices(record: RunRecord) -> list[DeviceRecord]:
+    """The device of each rank, as far as they are known; one that several ranks share stands there as often."""
+    return record.devices or ([] if record.device is None else [record.device])
+
+
+def distinct_devices(record: RunRecord) -> list[DeviceRecord]:
+    """Those devices once each: one without an identifier is its machine's, and shared by the ranks there."""
+    ranks = 1 if record.cell is None else record.cell.ranks
+    found = {
+        (device.uuid,) if device.uuid is not None else (device.kind, device.name, at // ranks): device
+        for at, device in enumerate(used_devices(record))
+    }
+    return list(found.values())
+
+
+def unmetered_gpus(record: RunRecord) -> list[str]:
+    """The identifiers of GPUs that ranks stepped on and no meter saw, where others were metered."""
+    used = dict.fromkeys(device.uuid for device in used_devices(record) if device.uuid is not None)
+    metered = {rail.uuid for rail in record.rails.values()}
+    return [uuid for uuid in used if uuid not in metered] if metered & set(used) else []
 
 
 def scope_in_words(record: RunRecord, counted: list[str]) -> str:
@@ -36,16 +70,16 @@ def scope_in_words(record: RunRecord, counted: list[str]) -> str:
 
 
 def _is_another_gpu(rail: RailRecord, record: RunRecord) -> bool:
-    """Whether it is a GPU with an identifier, and the worker stepped on one with another."""
-    used = record.device.uuid if record.device else None
-    return used is not None and rail.uuid is not None and rail.uuid != used
+    """Whether it is a GPU with an identifier, and the ranks stepped on such with others."""
+    used = {device.uuid for device in used_devices(record)}
+    return bool(used) and None not in used and rail.uuid is not None and rail.uuid not in used
 
 
-def _of_the_device(record: RunRecord, asked_for: str) -> set[str]:
-    rails, kind = record.rails, record.device.kind if record.device else asked_for
+def _of_the_device(rails: Mapping[str, RailRecord], record: RunRecord, asked_for: str) -> set[str]:
+    kind = record.device.kind if record.device else asked_for
     if kind == "cuda":
-        uuid = record.device.uuid if record.device else None
-        return {name for name, rail in rails.items() if uuid is not None and rail.uuid == uuid}
+        used = {device.uuid for device in used_devices(record)}
+        return set() if None in used else {name for name, rail in rails.items() if rail.uuid in used}
     if any(rail.source in SOC_SOURCES for rail in rails.values()):
         return _of_the_soc(rails)
     if kind != "cpu":

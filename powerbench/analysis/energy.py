@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from msgspec import Struct
 
 from powerbench.analysis.alignment import line_of
-from powerbench.analysis.counted import counted_rails, scope_in_words
+from powerbench.analysis.counted import counted_rails, scope_in_words, unmetered_gpus
 from powerbench.analysis.curves import Line, common, duration_s
 from powerbench.analysis.sampling import Sampling, sampling_error
 from powerbench.records import EnergyCurve, RailRecord, RunRecord, StepTrace, Window
@@ -113,6 +113,8 @@ def _why_none(record: RunRecord, window: Window | None, counted: list[str]) -> s
     if (record.clock.suspended_ns or 0) > NOTABLE_SLEEP_NS:
         slept_s = seconds_from_ns(record.clock.suspended_ns or 0)
         return f"the machine slept for {duration(slept_s)} during the run; measure again and keep it awake"
+    if unmetered := unmetered_gpus(record):
+        return f"ranks stepped on {number_of(len(unmetered), 'GPU')} that no meter saw ({', '.join(unmetered)})"
     return None if counted else NO_RAIL.format(", ".join(record.rails))
 
 

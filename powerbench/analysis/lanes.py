@@ -57,7 +57,7 @@ def lanes_of(recorded: Recorded) -> list[Lane]:
         _power(record, recorded.curves),
         _of_device(record, gauges, "clock", "clock_mhz", "MHz"),
         _memory(recorded),
-        _others(record, gauges),
+        _others(recorded),
         _swap(record, gauges),
         _of_device(record, gauges, "temperature", "temperature_c", "°C"),
     )
@@ -101,21 +101,23 @@ def _memory(recorded: Recorded) -> Lane | None:
         samples = recorded.memory(held)
         if samples:
             return _lane("memory", held, "bytes", samples)
-    return _lane("memory", "worker", "bytes", recorded.gauges.get("worker0.rss_bytes", ()))
+    return _lane("memory", "worker", "bytes", recorded.of_worker("rss_bytes"))
 
 
-def _others(record: RunRecord, gauges: Mapping[str, Samples]) -> Lane | None:
-    """How many cores were busy with anything but the worker."""
+def _others(recorded: Recorded) -> Lane | None:
+    """How many cores were busy with anything but the workers on this machine."""
     import numpy as np
 
-    machine, worker = gauges.get("system.cpu_ratio", ()), gauges.get("worker0.cpu_cores", ())
-    cores = record.environment.get("logical_cores")
-    if not machine or not worker or not cores:
+    machine, workers = recorded.gauges.get("system.cpu_ratio", ()), recorded.of_workers("cpu_cores")
+    cores = recorded.record.environment.get("logical_cores")
+    if not machine or not workers or not cores:
         return None
     times, ratios = np.asarray(machine, dtype=np.float64).T
-    its_times, its_cores = np.asarray(worker, dtype=np.float64).T
-    inside = (times >= its_times[0]) & (times <= its_times[-1])
-    others = np.maximum(0.0, ratios * cores - np.interp(times, its_times, its_cores))[inside]
+    columns = [np.asarray(worker, dtype=np.float64).T for worker in workers]
+    first, last = max(its[0] for its, _ in columns), min(its[-1] for its, _ in columns)
+    inside = (times >= first) & (times <= last)
+    own = sum(np.interp(times, its, values) for its, values in columns)
+    others = np.maximum(0.0, ratios * cores - own)[inside]
     return Lane("others", "cores busy with anything else", "cores", times[inside].astype(int).tolist(), others.tolist())
 
 

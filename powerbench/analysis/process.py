@@ -10,6 +10,7 @@ from powerbench.analysis.alignment import line_of
 from powerbench.analysis.blocks import block_energies
 from powerbench.analysis.counted import counted_rails
 from powerbench.analysis.energy import find_energy
+from powerbench.analysis.hosts import Host, energy_of_all
 from powerbench.analysis.resampling import Repeat, means_of_blocks, medians_of_blocks
 from powerbench.analysis.slowdown import FEWEST, UNSTEADY, find_slowdown
 from powerbench.records import EnergyCurve, RunRecord, StepTrace, Window
@@ -40,10 +41,12 @@ class Process(NamedTuple):
     unsteady: str | None = None
 
 
-def process_of(record: RunRecord, steps: StepTrace, curves: Mapping[str, EnergyCurve]) -> Process:
-    """The figures of one run. `curves` are its joules by rail."""
+def process_of(
+    record: RunRecord, steps: StepTrace, curves: Mapping[str, EnergyCurve], hosts: Sequence[Host] = ()
+) -> Process:
+    """The figures of one run. `curves` are its joules by rail; `hosts` are given of a run on several machines."""
     spans = steps.spans("step")
-    found = find_energy(record, steps, curves)
+    found = energy_of_all(hosts) if hosts else find_energy(record, steps, curves)
     energy, reason = found.energy, found.reason
     if energy is not None and energy.partial:
         energy, reason = None, "the meter was lost before the end"

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from powerbench.analysis.hosts import Host
+from powerbench.analysis.ranks import Rank, Ranks, beside
 from powerbench.records import EnergyCurve, PhaseSpan, RunRecord, StepTrace
 
 if TYPE_CHECKING:
     from powerbench.rundir.load import Run
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Recorded:
-    """One rank's steps and what was sampled beside them.
+    """The steps of the whole and what was sampled beside them.
 
-    `gauges` and `words` are the telemetry by name, as (time_ns, value); `events` is what the worker said of itself;
-    `curves` are the joules by rail, `phases` those within the steps. What is missing was not recorded.
+    `gauges` and `words` are the telemetry by name, as (time_ns, value); `curves` are the joules by rail. What is
+    missing was not recorded. Of several ranks, one is looked at closely, the one that the others wait for, or else the
+    first: `rank` is its number, `events` is what its worker said of itself, `phases` are those within its steps, and
+    `neighbours` are the ranks on its machine, itself included. Of several machines the gauges are its machine's; those
+    of each are there too, as `node1.system.cpu_ratio`.
     """
 
     record: RunRecord
@@ -27,6 +34,19 @@ class Recorded:
     events: Sequence[Mapping[str, Any]] = ()
     curves: Mapping[str, EnergyCurve] = field(default_factory=dict)
     phases: Sequence[PhaseSpan] = ()
+    rank: int = 0
+    neighbours: Sequence[int] = (0,)
+    ranks: Ranks | None = None
+    hosts: Sequence[Host] = ()
+
+    def of_worker(self, name: str) -> Sequence[tuple[int, float]]:
+        """A gauge of the worker that is looked at."""
+        return self.gauges.get(f"worker{self.rank}.{name}", ())
+
+    def of_workers(self, name: str) -> list[Sequence[tuple[int, float]]]:
+        """A gauge of each worker on its machine, where all of them have it; else none."""
+        found = [self.gauges.get(f"worker{rank}.{name}", ()) for rank in self.neighbours]
+        return found if all(found) else []
 
     def memory(self, name: str) -> list[tuple[int, float]]:
         """What the worker said of its memory (`allocated`, `reserved`, `driver`), as (time_ns, bytes)."""
@@ -35,5 +55,53 @@ class Recorded:
 
 
 def recorded_of(run: Run) -> Recorded:
-    """What the first rank of a run recorded; its files are read here, and nowhere in the arithmetic."""
-    return Recorded(run.record, run.steps[0], run.telemetry(), run.words(), run.events(), run.curves(), run.phases())
+    """What a run recorded; its files are read here, and nowhere in the arithmetic."""
+    ranks = ranks_of(run)
+    slowest = ranks.stragglers[0].rank if ranks is not None and ranks.stragglers else run.ranks[0]
+    machine = next(it for it in run.machines if slowest in it.ranks)
+    return Recorded(
+        record=run.record,
+        steps=run.together,
+        gauges=_near(run.telemetry(), machine),
+        words=_near(run.words(), machine),
+        events=run.events(slowest),
+        curves=run.curves(),
+        phases=run.phases(slowest),
+        rank=slowest,
+        neighbours=machine.ranks,
+        ranks=ranks,
+        hosts=hosts_of(run),
+    )
+
+
+def _near(gauges: Mapping[str, Sequence[tuple[int, T]]], machine: Run) -> dict[str, Sequence[tuple[int, T]]]:
+    """The gauges, those of this machine without its name too."""
+    prefix = f"node{_node(machine)}."
+    near = {name.removeprefix(prefix): its for name, its in gauges.items() if name.startswith(prefix)}
+    return {**gauges, **near}
+
+
+def ranks_of(run: Run) -> Ranks | None:
+    """The ranks of a run of several; None of other runs."""
+    if run.record.cell is None or run.record.ranks == 1:
+        return None
+    machines = [machine for machine in run.machines for _ in machine.ranks]
+    devices = dict(pair for machine in run.machines for pair in zip(machine.ranks, machine.devices, strict=False))
+    return beside(
+        [
+            Rank(rank, _node(machine), machine.record.environment.get("host"), devices.get(rank), steps, run.work(rank))
+            for rank, machine, steps in zip(run.ranks, machines, run.steps, strict=True)
+        ],
+        run.together,
+    )
+
+
+def hosts_of(run: Run) -> list[Host]:
+    """The machines of a run of several that are here; none of other runs."""
+    if run.record.cell is None or run.record.cell.nnodes == 1:
+        return []
+    return [Host(_node(machine), machine.record, machine.together, machine.curves()) for machine in run.machines]
+
+
+def _node(machine: Run) -> int:
+    return 0 if machine.record.node is None else machine.record.node.rank

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from powerbench.analysis.comparison import Comparison, Outcome
+    from powerbench.rundir.many import OnDisk
 
 # Noise is answered with more repeats, a measurement that is missing with whatever it is that keeps it from being made.
 EXIT_STATUS: dict[Outcome, int] = {"passed": 0, "regressed": 4, "inconclusive": 5, "could not measure": 1}
@@ -56,15 +57,17 @@ def compare(
     return compare_paths(recorded(a), recorded(b), names=(str(a), str(b)), fail_above=limit, json=json)
 
 
-def recorded(folder: Path) -> list[Path]:
+def recorded(folder: Path) -> list[OnDisk]:
     """The runs in a folder that count and can be read. Raises PowerbenchError where there is none.
 
     What a sweep has not begun is of no side; the other one's cell then has no counterpart, and that is said.
     """
-    paths = [item for item in readable([folder]) if isinstance(item, Path)]
-    if not paths:
+    from powerbench.rundir.load import Run
+
+    found = [item for item in readable([folder]) if not isinstance(item, Run)]
+    if not found:
         raise PowerbenchError(f"Nothing was measured in {folder} yet: go on with --resume.")
-    return paths
+    return found
 
 
 def compare_interpreters(folder: Path, *, fail_above: float | None, json: bool) -> int:
@@ -77,7 +80,7 @@ def compare_interpreters(folder: Path, *, fail_above: float | None, json: bool) 
         raise UsageError(
             f"With what is {folder} to be compared? Name two folders; one is enough for a sweep of `run --against`."
         )
-    at_hand = {path.name: path for path in recorded(folder)}
+    at_hand = {path.name: path for path in recorded(folder) if isinstance(path, Path)}
     ours, others = (
         [at_hand[one.run] for one in sweep.measurements if one.run in at_hand and (one.interpreter is None) is is_ours]
         for is_ours in (True, False)
@@ -98,7 +101,7 @@ def interpreter_of(run: Path) -> str:
 
 
 def compare_paths(
-    a: Sequence[Path], b: Sequence[Path], *, names: tuple[str, str], fail_above: float | None, json: bool
+    a: Sequence[OnDisk], b: Sequence[OnDisk], *, names: tuple[str, str], fail_above: float | None, json: bool
 ) -> int:
     """Compare these runs, print what that comes to, and return the exit status."""
     import msgspec

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from powerbench.reports import Format
     from powerbench.rundir.load import Run
-    from powerbench.rundir.many import Runs
+    from powerbench.rundir.many import OnDisk, Runs
 
 Named = Annotated[
     list[Path] | None,
@@ -113,7 +113,7 @@ def runs_asked_for(named: list[Path], *, published: bool, power_from: str | None
     return Runs(items) if power_from is None else Runs(items, load=with_power_from(Path(power_from)))
 
 
-def readable(named: list[Path]) -> list[Path | Run]:
+def readable(named: list[Path]) -> list[OnDisk | Run]:
     """What can be read in these folders; of the rest, a line each on stderr. Raises PowerbenchError."""
     from powerbench.rundir.many import find_readable
 
@@ -125,7 +125,8 @@ def readable(named: list[Path]) -> list[Path | Run]:
 
 def with_power_from(folder: Path) -> Callable[[Path], Run]:
     """How a run is read that takes its joules from the recording in `folder`."""
-    from powerbench.rundir.load import joined, load_run
+    from powerbench.rundir.joining import joined
+    from powerbench.rundir.load import load_run
 
     recording = load_run(folder.resolve())
     return lambda path: joined(load_run(path), recording)

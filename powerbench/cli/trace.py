@@ -107,12 +107,14 @@ def is_folder_of_runs(path: Path) -> bool:
 
 def read(named: Sequence[Path]) -> Iterator[Subject]:
     """All traces in what was named, checked. Raises PowerbenchError where there is none in one of them."""
+    from powerbench.rundir.many import with_its_machines
+
     seen: set[Path] = set()
     for path in named:
         if path.suffix.lower() == ".csv" or (path.exists() and not path.is_dir()):
             yield from_csv(path)
             continue
-        for subject in from_folder(path):
+        for subject in from_folders(with_its_machines(path, named)):
             if subject.run is None or subject.run.path.resolve() not in seen:
                 yield subject
             if subject.run is not None:
@@ -130,30 +132,28 @@ def from_csv(path: Path) -> Subject:
     return Subject(check_latencies(str(path), latencies.seconds), None)
 
 
-def from_folder(folder: Path) -> Iterator[Subject]:
-    """The runs in a folder, checked, without attempts of a sweep that were made again; of what cannot be, a word."""
+def from_folders(folders: Sequence[Path]) -> Iterator[Subject]:
+    """The runs in folders, checked, without attempts of a sweep that were made again; of what cannot be, a word."""
     from powerbench.reports.checking import check
-    from powerbench.rundir.load import load_run
-    from powerbench.rundir.many import find_readable
+    from powerbench.rundir.many import Runs, find_readable
 
-    readable = find_readable([folder])
+    readable = find_readable(folders)
     for sentence in readable.unreadable:
         say(f"powerbench: Left out: {sentence}")
-    paths = [item for item in readable.items if isinstance(item, Path)]
-    found = 0
-    for path in paths:
+    found, runs = 0, Runs(readable.on_disk)
+    for at in range(len(runs)):
         try:
-            run = load_run(path)
+            run = runs[at]
             checked = check(run)
         except PowerbenchError as error:
-            if len(paths) == 1:
+            if len(runs) == 1:
                 raise
             say(f"powerbench: Left out: {error}")
         else:
             found += 1
             yield Subject(checked, run)
     if not found:
-        raise PowerbenchError(f"None of the {len(paths)} runs in {folder} can be checked: name another folder.")
+        raise PowerbenchError(f"None of the {len(runs)} runs in {folders[0]} can be checked: name another folder.")
 
 
 def taken_together(subjects: Sequence[Subject]) -> list[str]:

@@ -65,6 +65,9 @@ class Device(Protocol):
     def why_unavailable(self) -> str | None:
         """One sentence with the remedy, or None if the device seems to be here. Imports no torch."""
 
+    def check_ranks(self, ranks: int) -> None:
+        """Whether so many processes of this machine can step here. Imports no torch. Raises UsageError, Unavailable."""
+
     def confirm(self) -> str | None:
         """The worker's own check, with torch, before it builds anything: one sentence, or None if all is well."""
 

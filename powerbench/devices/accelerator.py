@@ -34,6 +34,9 @@ class Accelerator:
         extensions = [f"{point.name} {point.value}" for point in entry_points(group="torch.backends")]
         return why_no_accelerator(self.name, torch=torch_facts(), extensions=extensions)
 
+    def check_ranks(self, ranks: int) -> None:
+        """No driver is asked here: the worker finds out."""
+
     def confirm(self) -> str | None:
         """Ask torch which accelerator it has."""
         torch = self._torch()

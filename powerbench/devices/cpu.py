@@ -35,6 +35,9 @@ class Cpu:
         """Never: where this runs, there is a processor."""
         return None
 
+    def check_ranks(self, ranks: int) -> None:
+        """They share the cores, however many they are."""
+
     def confirm(self) -> str | None:
         """Nothing to confirm."""
         return None

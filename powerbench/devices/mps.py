@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from powerbench.devices.stopwatches import ClockStopwatch
 from powerbench.devices.timers import FencedTimer
 from powerbench.environment import processor_name, torch_version
+from powerbench.errors import UsageError
 from powerbench.records import DeviceRecord
 
 if TYPE_CHECKING:
@@ -51,6 +52,14 @@ class Mps:
         return why_no_mps(
             system=sys.platform, machine=platform.machine(), macos=platform.mac_ver()[0], torch_version=torch_version()
         )
+
+    def check_ranks(self, ranks: int) -> None:
+        """One alone: there is one GPU, and torch has no collectives for it."""
+        if ranks > 1:
+            raise UsageError(
+                f"--ranks {ranks} cannot be measured on mps: a Mac has one GPU, over which torch spreads no work; take "
+                "--ranks 1, or --device cpu."
+            )
 
     def confirm(self) -> str | None:
         """Ask torch whether it was built for Metal and finds a GPU."""

@@ -24,7 +24,16 @@ def summary_of(run: Run) -> Summary:
 
 def figures_of(name: str, recorded: Recorded, slowdown: Explained | None = None) -> Summary:
     """The figures of what a run recorded, with the verdict that is given."""
-    return summarize(name, recorded.record, recorded.steps, recorded.curves, phases=recorded.phases, slowdown=slowdown)
+    return summarize(
+        name,
+        recorded.record,
+        recorded.steps,
+        recorded.curves,
+        phases=recorded.phases,
+        slowdown=slowdown,
+        ranks=recorded.ranks,
+        hosts=recorded.hosts,
+    )
 
 
 def explain(recorded: Recorded) -> Explained:

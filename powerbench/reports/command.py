@@ -19,7 +19,7 @@ OPTIONS = {
         for name in (
             *("device", "model", "mode", "batch_size", "sequence_length", "dtype", "attention", "steps", "warmup"),
             *("weights", "optimizer", "dataset", "text_column", "label_column", "split", "pad"),
-            *("min_seconds", "max_seconds", "threads", "copy", "sync_every", "power", "power_from"),
+            *("min_seconds", "max_seconds", "threads", "copy", "sync_every", "power", "power_from", "ranks", "nnodes"),
         )
     },
     "idle_seconds": "--idle",
@@ -38,6 +38,11 @@ def command_for(record: RunRecord, **changes: Any) -> str:
     """
     cell = msgspec.structs.replace(record.the_cell, **changes)
     return shlex.join(["powerbench", "run", *_options(cell, _usual(cell, is_metered=bool(record.rails)))])
+
+
+def command_of(cell: Cell) -> str:
+    """`powerbench run` with the options that make this cell as it was asked for, its open choices left open."""
+    return shlex.join(["powerbench", "run", *_options(cell, Cell())])
 
 
 def _usual(cell: Cell, *, is_metered: bool) -> Cell:

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from powerbench.analysis.summary import Summary, summarize
+from powerbench.analysis.summary import Summary
 from powerbench.records import Cell, RunRecord
+from powerbench.reports.summaries import summarize_run
 from powerbench.rundir.load import Run
 
 GIB = 2**30
@@ -72,7 +73,7 @@ def machine_names(entries: Sequence[Entry]) -> dict[Machine, str]:
 
 def _entry(run: Run) -> Entry:
     record = run.record
-    summary = summarize(str(run.path), record, run.steps[0], run.curves(), run.phases())
+    summary = summarize_run(run)
     counted = summary.energy.rails if summary.energy else {}
     return Entry(
         summary=summary,

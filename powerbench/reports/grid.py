@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, NamedTuple
 
-from powerbench.analysis.summary import TABLE_STEPS
+from powerbench.analysis.notes import TABLE_STEPS
 from powerbench.records import SYNTHETIC, Status
 from powerbench.reports.cells import data_of, optimizer_of
 from powerbench.reports.entries import Entry, Machine

@@ -142,7 +142,15 @@ def not_alike(sections: Sequence[Section]) -> list[str]:
     }
     if True in estimated and len(estimated) > 1:
         notes.append("Apple's estimates of joules are, by Apple's own words, not for comparing devices.")
-    return notes
+    return [*_of_each_rank(sections), *notes]
+
+
+def _of_each_rank(sections: Sequence[Section]) -> Iterable[str]:
+    """What a batch in the rows is where columns are of several ranks."""
+    ranks = sorted({column.setting("ranks") for section in sections for column in section.columns if section.mode})
+    several = [f"{number:,}" for number in ranks if number > 1]
+    if several:
+        yield f"A batch is that of each rank: a step of {' or '.join(several)} ranks takes as many batches."
 
 
 def _called(words: Sequence[str]) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from powerbench.analysis.summary import summarize
 from powerbench.records import RunRecord, Stage, StepTrace
+from powerbench.reports.summaries import summarize_run
 from powerbench.reports.terminal import headline, machine_line, recording_headline
 from powerbench.rundir.load import Run
 from powerbench.units import NS_PER_MS
@@ -37,7 +37,7 @@ def as_perfetto(runs: Sequence[Run]) -> str:
 def _of_run(run: Run, pid: int) -> Iterator[Event]:
     """All events of a run that lie behind its start: a meter may have read a moment before it."""
     start_ns = run.record.clock.start_monotonic_ns
-    yield from _names(run.record, len(run.steps), pid)
+    yield from _names(run, pid)
     for event in (*_windows(run.record), *_steps(run), *_counters(run), *_instants(run)):
         time_ns, lasted_ns = event.pop("ns"), event.pop("lasted_ns", None)
         if time_ns < start_ns:
@@ -46,8 +46,9 @@ def _of_run(run: Run, pid: int) -> Iterator[Event]:
         yield {**event, "pid": pid, "ts": (time_ns - start_ns) / NS_PER_US, **lasted}
 
 
-def _names(record: RunRecord, ranks: int, pid: int) -> Iterator[Event]:
+def _names(run: Run, pid: int) -> Iterator[Event]:
     """What the tracks are called, and in which order they stand."""
+    record = run.record
 
     def named(what: str, tid: int, **args: str | int) -> Event:
         return {"ph": "M", "name": what, "pid": pid, "tid": tid, "args": args}
@@ -58,7 +59,7 @@ def _names(record: RunRecord, ranks: int, pid: int) -> Iterator[Event]:
     yield named("process_sort_index", 0, sort_index=pid)
     tracks = {WINDOWS: "stretches of the run"}
     if record.cell is not None:
-        for rank in range(ranks):
+        for rank in run.ranks:
             tracks[_steps_track(rank)] = f"rank {rank}: steps, from edge to edge"
             tracks[_submissions_track(rank)] = f"rank {rank}: Python submits"
     for tid, name in tracks.items():
@@ -84,13 +85,17 @@ def _span(name: str, tid: int, start_ns: int, end_ns: int, **args: Any) -> Event
 
 
 def _steps(run: Run) -> Iterator[Event]:
-    for rank, steps in enumerate(run.steps):
-        yield from _edge_to_edge(steps, _steps_track(rank))
+    for rank, steps in zip(run.ranks, run.steps, strict=True):
+        work_ns = run.work(rank) if run.record.ranks > 1 else {}
+        yield from _edge_to_edge(steps, _steps_track(rank), work_ns)
         yield from _submissions(steps, _submissions_track(rank), run.record)
 
 
-def _edge_to_edge(steps: StepTrace, tid: int) -> Iterator[Event]:
-    """A span a step; where the device was waited for less often, one for all steps up to the next edge."""
+def _edge_to_edge(steps: StepTrace, tid: int, work_ns: Mapping[int, int]) -> Iterator[Event]:
+    """A span a step; where the device was waited for less often, one for all steps up to the next edge.
+
+    Of several ranks it tells how long this one worked itself; in the rest it waited, or exchanged gradients.
+    """
     first = 0
     for at, end_ns in enumerate(steps.end_ns):
         if steps.stage[at] != steps.stage[first]:
@@ -98,7 +103,9 @@ def _edge_to_edge(steps: StepTrace, tid: int) -> Iterator[Event]:
         if end_ns is not None:
             stage = steps.stage[at]
             name = SPANS[stage] if first == at else f"{at - first + 1} {SPANS[stage]}s"
-            yield _span(name, tid, steps.start_ns[at], end_ns, stage=stage, step=first, steps=at - first + 1)
+            own = [work_ns[step] for step in range(first, at + 1) if step in work_ns]
+            told = {"own_work_ms": sum(own) / NS_PER_MS} if len(own) == at - first + 1 else {}
+            yield _span(name, tid, steps.start_ns[at], end_ns, stage=stage, step=first, steps=at - first + 1, **told)
             first = at + 1
 
 
@@ -118,7 +125,7 @@ def _counters(run: Run) -> Iterator[Event]:
     for name, values in run.telemetry().items():
         for time_ns, value in values:
             yield from _counter(name, time_ns, value)
-    for rank, _ in enumerate(run.steps):
+    for rank in run.ranks:
         for event in run.events(rank):
             if event["event"] == "memory":
                 yield from _memory(event, rank)
@@ -146,7 +153,7 @@ def _counter(name: str, time_ns: int, value: float) -> Iterator[Event]:
 
 
 def _instants(run: Run) -> Iterator[Event]:
-    for rank, _ in enumerate(run.steps):
+    for rank in run.ranks:
         for event in run.events(rank):
             if event["event"] == "gc":
                 lasted_ms = (event["end_ns"] - event["time_ns"]) / NS_PER_MS
@@ -158,7 +165,7 @@ def _instants(run: Run) -> Iterator[Event]:
                     generation=event.get("generation"),
                 )
     window = run.record.windows.get("measured")
-    for note in summarize(str(run.path), run.record, run.steps[0], run.curves()).notes:
+    for note in summarize_run(run).notes:
         yield _instant(note, run.record.clock.start_monotonic_ns if window is None else window.start_ns, WINDOWS)
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import shlex
 import signal
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from powerbench.analysis.checked import verdict_on
+from powerbench.analysis.counted import distinct_devices
 from powerbench.analysis.energy import Energy
 from powerbench.analysis.latencies import from_edges
+from powerbench.analysis.ranks import on_ranks
 from powerbench.analysis.slowdown import UNSTEADY, sentence
-from powerbench.analysis.summary import Latency, Summary, submission_ms, summarize
+from powerbench.analysis.summary import Latency, Summary, submission_ms
 from powerbench.records import SYNTHETIC, Cell, RunRecord
 from powerbench.reports.cells import data_of, optimizer_of
 from powerbench.reports.chart import Size, chart
@@ -19,6 +22,7 @@ from powerbench.reports.checking import check
 from powerbench.reports.entries import entries_of
 from powerbench.reports.figures import table_time
 from powerbench.reports.lines import WIDTH, notes, rows
+from powerbench.reports.summaries import summarize_run
 from powerbench.reports.tables import tables
 from powerbench.reports.verdict import causes, verdict
 from powerbench.reports.verdict import figures as trace_figures
@@ -27,6 +31,8 @@ from powerbench.units import byte_size, counted, duration, significant
 
 # Of fewer steps the 5th and the 95th percentile are hardly more than the extremes.
 FEW_FOR_PERCENTILES = 20
+# Of more ranks only the ends are shown: the JSON has all of them.
+MOST_RANKS = 8
 # Below the other figures the chart is an impression; `powerbench trace` shows a larger one.
 SMALL = Size(height=4, lane_height=1)
 
@@ -38,7 +44,7 @@ def as_terminal(runs: Sequence[Run], *, width: int = WIDTH) -> str:
 
 def describe(run: Run, width: int = WIDTH) -> list[str]:
     """The lines about one run."""
-    summary = summarize(str(run.path), run.record, run.steps[0], run.curves(), run.phases())
+    summary = summarize_run(run)
     if run.record.cell is None:
         return [
             *textwrap.wrap(recording_headline(run.record), width),
@@ -59,7 +65,7 @@ def describe(run: Run, width: int = WIDTH) -> list[str]:
 
 def its_trace(run: Run, width: int) -> Iterable[str]:
     """The verdict on a slowdown trace, with a small chart and the likely causes; of other runs nothing."""
-    if not run.record.the_cell.trace or not run.steps[0].spans("step"):
+    if not run.record.the_cell.trace or not run.together.spans("step"):
         return
     checked = check(run)
     yield ""
@@ -75,7 +81,7 @@ def unsteady(run: Run) -> Iterable[str]:
     """A line on the steps of a run that was no slowdown trace, where they were not steady all the same."""
     if run.record.the_cell.trace:
         return
-    slowdown = verdict_on(from_edges(run.steps[0]))
+    slowdown = verdict_on(from_edges(run.together))
     if slowdown.verdict in UNSTEADY:
         yield f"{sentence(slowdown)} See it with: powerbench trace {shlex.quote(str(run.path))}"
 
@@ -84,9 +90,9 @@ def headline(record: RunRecord) -> str:
     """`bert-base-cased, training, batch 32 x sequence 128, float32`, and what else is not as usual."""
     cell = record.the_cell
     if cell.model == "sleep":
-        return f"sleep, {significant(cell.sleep_ms)} ms a step (the control)"
-    usual = f"{cell.model}, {cell.mode}, batch {cell.batch_size:,} x sequence {cell.sequence_length:,}, {cell.dtype}"
-    return ", ".join([usual, *unusual(cell)])
+        return f"sleep, {significant(cell.sleep_ms)} ms a step{on_ranks(cell)} (the control)"
+    batch = f"batch {cell.batch_size:,} x sequence {cell.sequence_length:,}{on_ranks(cell)}"
+    return ", ".join([cell.model, cell.mode, batch, cell.dtype, *unusual(cell)])
 
 
 def unusual(cell: Cell) -> Iterable[str]:
@@ -108,16 +114,24 @@ def unusual(cell: Cell) -> Iterable[str]:
 
 
 def machine_line(record: RunRecord) -> str:
-    """`cpu: AMD EPYC, 2 threads, torch 2.13.0, Linux 6.1`."""
-    facts = record.environment
+    """`cpu: AMD EPYC, 2 threads, torch 2.13.0, Linux 6.1`; `cuda: 8 x NVIDIA H100, 2 machines (alpha, beta), ...`."""
+    facts, cell = record.environment, record.the_cell
     threads = facts.get("threads")
+    each = " a rank" if record.ranks > 1 else ""
     parts = [
-        f"{record.the_cell.device}: {record.device.name}" if record.device else record.the_cell.device,
-        counted(threads, "thread") if threads is not None and record.the_cell.device == "cpu" else None,
+        f"{cell.device}: {devices_in_words(record)}" if record.device else cell.device,
+        f"{counted(cell.nnodes, 'machine')} ({facts.get('host') or 'unnamed'})" if cell.nnodes > 1 else None,
+        f"{counted(threads, 'thread')}{each}" if threads is not None and cell.device == "cpu" else None,
         f"torch {facts['torch']}" if facts.get("torch") and record.the_cell.model != "sleep" else None,
         facts.get("system"),
     ]
     return ", ".join(part for part in parts if part)
+
+
+def devices_in_words(record: RunRecord) -> str:
+    """`8 x NVIDIA H100`; one that several ranks share is one."""
+    names = Counter(device.name for device in distinct_devices(record))
+    return ", ".join(name if number == 1 else f"{number} x {name}" for name, number in names.items())
 
 
 def figures(summary: Summary, run: Run) -> Iterable[tuple[str, str]]:
@@ -130,7 +144,7 @@ def figures(summary: Summary, run: Run) -> Iterable[tuple[str, str]]:
     else:
         yield "Wall time", _wall(summary.steps, summary.wall_s, summary.wall_s_100_steps)
         yield "Latency", _latency(summary.latency_ms, summary.steps)
-    submission = submission_ms(record, run.steps[0])
+    submission = submission_ms(record, run.together)
     if submission is not None and summary.latency_ms is not None:
         share = submission / summary.latency_ms.mean
         yield (
@@ -141,6 +155,7 @@ def figures(summary: Summary, run: Run) -> Iterable[tuple[str, str]]:
         yield "Compiling", f"{duration(record.workload.compile_s)}, before the warm-up"
     if summary.samples_per_s is not None and record.the_cell.model != "sleep":
         yield "Throughput", ", ".join(_throughput(summary))
+    yield from rank_rows(summary)
     yield from phase_rows(summary)
     if summary.peak_memory_bytes is not None:
         yield "Peak memory", f"{byte_size(summary.peak_memory_bytes)} ({record.peak_memory_of})"
@@ -149,6 +164,20 @@ def figures(summary: Summary, run: Run) -> Iterable[tuple[str, str]]:
     else:
         yield "Energy", _energy(summary.energy)
         yield "Power", _power(summary.energy)
+
+
+def rank_rows(summary: Summary) -> Iterable[tuple[str, str]]:
+    """What each rank worked itself in a step; of many ranks the least and the most."""
+    known = [
+        (it.rank, it.own_work_ms, it.own_work_share) for it in summary.per_rank or () if it.own_work_ms is not None
+    ]
+    if len(known) > MOST_RANKS:
+        known = [min(known, key=lambda it: it[1]), max(known, key=lambda it: it[1])]
+    names = max((len(str(rank)) for rank, *_ in known), default=0)
+    times = max((len(significant(ms)) for _, ms, _ in known), default=0)
+    for at, (rank, ms, share) in enumerate(known):
+        of_step = "" if share is None else f"  {share:>4.0%} of its step"
+        yield "" if at else "Own work", f"rank {rank:<{names}}  {significant(ms):>{times}} ms (median){of_step}"
 
 
 def phase_rows(summary: Summary) -> Iterable[tuple[str, str]]:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import NamedTuple
 
-from powerbench.analysis.summary import TABLE_STEPS
+from powerbench.analysis.notes import TABLE_STEPS
 from powerbench.reports.entries import Entry, entries_of, machine_names
 from powerbench.reports.grid import PHASES, phase_j, phase_ms
 from powerbench.rundir.load import Run
@@ -51,6 +51,12 @@ def _extrapolated(entry: Entry) -> bool | None:
 def _samples_per_j(entry: Entry) -> float | None:
     j_per_sample = entry.summary.energy.j_per_sample if entry.summary.energy else None
     return 1 / j_per_sample if j_per_sample else None
+
+
+def _stragglers(entry: Entry) -> str | None:
+    """The numbers of the ranks that the others wait for; empty where there is none."""
+    found = entry.summary.stragglers
+    return None if found is None else " ".join(str(it.rank) for it in found)
 
 
 def _of_cell(name: str, kind: Kind) -> Column:
@@ -120,6 +126,8 @@ COLUMNS: dict[str, Column] = {
     "sync_every": _of_cell("sync_every", int),
     "threads": _of_facts("threads", int),
     "ranks": Column(int, lambda entry: None if entry.cell is None else entry.ranks),
+    "nnodes": _of_cell("nnodes", int),
+    "global_batch_size": _of_summary("global_batch_size", int),
     "phases": _of_cell("phases", bool),
     "timer": _of_summary("timer", str),
     "steps": _of_summary("steps", int),
@@ -138,6 +146,7 @@ COLUMNS: dict[str, Column] = {
     "tflop_per_s": _of_summary("tflop_per_s", float),
     **{f"phase_{name}_ms": Column(float, partial(phase_ms, name=name)) for name in PHASES},
     **{f"phase_{name}_j": Column(float, partial(phase_j, name=name)) for name in PHASES},
+    "stragglers": Column(str, _stragglers),
     "peak_memory_bytes": _of_summary("peak_memory_bytes", int),
     "peak_memory_of": Column(str, lambda entry: entry.peak_memory_of),
     "energy_total_j": _of_energy("total_j"),

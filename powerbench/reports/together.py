@@ -15,7 +15,7 @@ from powerbench.rundir.load import Run
 
 def together(runs: Sequence[tuple[Run, Slowdown]]) -> list[str]:
     """A few sentences on runs with their verdicts; none where the runs have nothing to do with each other."""
-    named = [Named(str(run.path), run.record, run.steps[0]) for run, _ in runs]
+    named = [Named(str(run.path), run.record, run.together) for run, _ in runs]
     return [*repeats(runs), *artefacts(named)]
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from powerbench.records import StepTrace
 from powerbench.rundir import RunDir
+from powerbench.rundir.completed import measured_steps
 from powerbench.rundir.lines import STEPS_HEADER, LineTail, LineWriter, read_events
-from powerbench.rundir.load import measured_steps
 from powerbench.rundir.marks import MarksReader
 from powerbench.rundir.phases import PHASES_HEADER, PhasesReader, phase_line
 from powerbench.rundir.work import WORK_HEADER, WorkReader, work_line

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,15 +25,15 @@ from powerbench.records import (
     StepTrace,
     Supervisor,
     Window,
-    WorkloadRecord,
     phases_of,
 )
 from powerbench.rundir import RECORD, RunDir
+from powerbench.rundir.combined import combined
+from powerbench.rundir.completed import Told, complete_ranks, measured_steps, with_sampled_peak
 from powerbench.rundir.lines import LineTail, read_energy, read_events, read_telemetry, read_words
 from powerbench.rundir.marks import MarksReader
 from powerbench.rundir.phases import PhasesReader, read_phases
 from powerbench.rundir.work import WorkReader, read_work
-from powerbench.units import counted
 
 # How far two readings of one process's start time may lie apart (the kernel counts in hundredths of a second, and
 # the calendar may have been set meanwhile).
@@ -46,12 +47,36 @@ class _HasSchema(msgspec.Struct):
 
 @dataclass(frozen=True)
 class Run:
-    """A run as it lies on disk: `steps` by rank, and `recording`, the folder of its joules where that is another."""
+    """A run as it lies on disk: `steps` of each rank, and `recording`, the folder of its joules where that is another.
+
+    Ranks are named by their numbers in the whole run; `steps` are of those in `ranks`, in this order.
+    """
 
     path: Path
     record: RunRecord
     steps: list[StepTrace]
     recording: Path | None = None
+
+    @property
+    def ranks(self) -> list[int]:
+        """The ranks of which the steps are here."""
+        return list(self.record.own_ranks)
+
+    @property
+    def machines(self) -> list[Run]:
+        """The run on each of its machines of which a directory is here, on the clock of that machine."""
+        return [self]
+
+    @cached_property
+    def together(self) -> StepTrace:
+        """The steps of the whole: each takes as long as its slowest rank."""
+        return combined(self.steps)
+
+    @property
+    def devices(self) -> list[DeviceRecord]:
+        """Those that `ranks` stepped on, in this order; empty where one of them ended before it could say so."""
+        alone = self.record.device if len(self.ranks) == 1 else None
+        return self.record.devices or ([] if alone is None else [alone])
 
     def curves(self) -> dict[str, EnergyCurve]:
         """The joules of each rail, read when they are asked for."""
@@ -65,14 +90,15 @@ class Run:
         """The gauges that are words (`thermal_pressure`) by name, as (time_ns, word), read when they are asked for."""
         return read_words(RunDir(self.path).telemetry)
 
-    def phases(self, rank: int = 0) -> list[PhaseSpan]:
-        """The phases within a rank's steps, read when they are asked for; none of an ordinary run."""
+    def phases(self, rank: int | None = None) -> list[PhaseSpan]:
+        """The phases within a rank's steps (None: the first's), read when they are asked for; none of most runs."""
         if self.record.cell is None or not (names := phases_of(self.record.cell)):
             return []
         rundir = RunDir(self.path)
+        rank = self.ranks[0] if rank is None else rank
         # The marks first: they are removed when all of them are rows.
         marks = PhasesReader(rundir.phase_marks(rank), names)
-        stamped = marks.read(until=len(self.steps[rank]))
+        stamped = marks.read(until=len(self.steps[self.ranks.index(rank)]))
         rows = read_phases(rundir.phases(rank))
         return rows + [span for span in stamped if not rows or span.step > rows[-1].step]
 
@@ -81,15 +107,16 @@ class Run:
 
         Steps of which it is not known are left out.
         """
-        rundir, own = RunDir(self.path), self.record.own_ranks
-        if rank not in own:
+        if rank not in self.ranks:
             return {}
+        rundir = RunDir(self.path)
         # The marks first: they are removed when all of them are rows.
-        stamped = WorkReader(rundir.work_marks(rank)).read(until=len(self.steps[own.index(rank)]))
+        stamped = WorkReader(rundir.work_marks(rank)).read(until=len(self.steps[self.ranks.index(rank)]))
         return read_work(rundir.work(rank)) | dict(stamped)
 
-    def events(self, rank: int = 0) -> list[dict[str, Any]]:
-        """What the worker of a rank said of itself, read when it is asked for."""
+    def events(self, rank: int | None = None) -> list[dict[str, Any]]:
+        """What the worker of a rank (None: the first) said of itself, read when it is asked for."""
+        rank = self.ranks[0] if rank is None else rank
         return list(read_events(LineTail(RunDir(self.path).events(rank)).read()))
 
 
@@ -110,29 +137,6 @@ def find_runs(path: Path) -> list[Path]:
     return found
 
 
-def joined(run: Run, recording: Run) -> Run:
-    """`run` with the joules of a recording of the same time. Raises PowerbenchError where they have none in common."""
-    if recording.record.cell is not None:
-        raise PowerbenchError(f"{recording.path} is a run, not a recording of `powerbench power`: name one.")
-    if run.record.rails:
-        raise PowerbenchError(f"{run.path} has joules of its own: leave --power-from out.")
-    if run.record.clock.boot_id is None or run.record.clock.boot_id != recording.record.clock.boot_id:
-        raise PowerbenchError(
-            f"{run.path} and {recording.path} are not of one boot of one machine, and so have no clock in common: "
-            "name the recording that was made beside the run."
-        )
-    if not recording.record.rails:
-        raise PowerbenchError(f"{recording.path} holds no joules: name another recording.")
-    note = f"The power was recorded by `powerbench power` (in {recording.path})."
-    record = msgspec.structs.replace(
-        run.record,
-        rails=recording.record.rails,
-        unmetered={},
-        notes=[*run.record.notes, note, *recording.record.notes],
-    )
-    return replace(run, record=record, recording=recording.path)
-
-
 def load_run(path: Path) -> Run:
     """Read the run in the folder `path`. Raises PowerbenchError where there is none that this version can read."""
     rundir = RunDir(path)
@@ -144,7 +148,7 @@ def load_run(path: Path) -> Run:
         alive = is_alive(record.supervisor, record.clock.boot_id)
         if not alive and read_record(rundir).status != "running":  # it was ended while we read
             return load_run(path)
-        record = _as_far_as_it_came(rundir, record, *ranks[0], alive=alive)
+        record = _as_far_as_it_came(rundir, record, ranks, alive=alive)
     return Run(path, record, [steps for steps, _ in ranks])
 
 
@@ -173,7 +177,7 @@ def gone(record: RunRecord) -> str:
     return f"its supervisor (pid {record.supervisor.pid}) is gone without having ended it"
 
 
-def read_rank(rundir: RunDir, rank: int, warmup: int) -> tuple[StepTrace, list[dict[str, Any]]]:
+def read_rank(rundir: RunDir, rank: int, warmup: int) -> Told:
     """A rank's steps and events, also while they are being written.
 
     In this order nothing is missed: marks are removed only when all of them are rows, and a worker says where its
@@ -189,13 +193,11 @@ def read_rank(rundir: RunDir, rank: int, warmup: int) -> tuple[StepTrace, list[d
     return trace, events
 
 
-def _as_far_as_it_came(
-    rundir: RunDir, record: RunRecord, steps: StepTrace, events: Sequence[dict[str, Any]], *, alive: bool
-) -> RunRecord:
+def _as_far_as_it_came(rundir: RunDir, record: RunRecord, ranks: Sequence[Told], *, alive: bool) -> RunRecord:
     """The record of a run that is not over, or was never ended."""
     if not alive:
         record = msgspec.structs.replace(record, status="interrupted", reason=gone(record))
-    record = complete_record(record, events, steps)
+    record = complete_ranks(record, ranks)
     return record if record.peak_memory_bytes is not None else with_sampled_peak(record, rundir)
 
 
@@ -238,49 +240,6 @@ def read_rows(path: Path) -> StepTrace:
             break
         trace.append(cast(Stage, row[2]), int(row[3]), int(row[4]), int(row[5]) if row[5] else None)
     return trace
-
-
-def measured_steps(events: Iterable[dict[str, Any]]) -> int | None:
-    """How many steps the worker says that it measured; None while it has not said so."""
-    return next((event["steps"] for event in events if event["event"] == "window"), None)
-
-
-def complete_record(record: RunRecord, events: Iterable[dict[str, Any]], steps: StepTrace) -> RunRecord:
-    """`record` with what the worker said of itself and the windows that its edges give."""
-    changes: dict[str, Any] = {}
-    notes = list(record.notes)
-    for event in events:
-        if event["event"] == "ready":
-            changes["device"] = msgspec.convert(event["device"], DeviceRecord)
-            changes["workload"] = msgspec.convert(event["workload"], WorkloadRecord)
-            notes += changes["workload"].notes
-            changes["environment"] = record.environment | event["environment"]
-        elif event["event"] == "anchor":
-            changes["device"] = msgspec.structs.replace(changes["device"], anchor_error_ns=event["error_ns"])
-        elif event["event"] == "window" and event.get("recompiled"):
-            graphs = counted(event["recompiled"], "graph")
-            notes.append(f"torch.compile made {graphs} more while the steps were timed; some steps hold that time.")
-        elif event["event"] == "end":
-            changes["peak_memory_bytes"] = event.get("peak_memory_bytes")
-            changes["peak_memory_of"] = event.get("peak_memory_of")
-    return msgspec.structs.replace(record, windows=record.windows | windows_of(steps), notes=notes, **changes)
-
-
-def windows_of(steps: StepTrace) -> dict[str, Window]:
-    """The stretches of warm-up, measured steps and tail, as far as their edges tell."""
-    names: dict[str, Stage] = {"warmup": "warmup", "measured": "step", "tail": "tail"}
-    found = {name: steps.window(stage) for name, stage in names.items()}
-    return {name: window for name, window in found.items() if window is not None}
-
-
-def with_sampled_peak(record: RunRecord, rundir: RunDir) -> RunRecord:
-    """`record` with the largest sampled resident memory as its peak, for a worker that could not tell its own."""
-    sampled = [value for _, value in read_telemetry(rundir.telemetry).get("worker0.rss_bytes", [])]
-    if not sampled:
-        return record
-    return msgspec.structs.replace(
-        record, peak_memory_bytes=int(max(sampled)), peak_memory_of="the worker's resident memory, as sampled"
-    )
 
 
 def is_alive(supervisor: Supervisor, boot: str | None) -> bool:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import msgspec
 
 from powerbench.errors import PowerbenchError
 from powerbench.records import Clock, RunRecord, StepTrace, Supervisor
 from powerbench.rundir import RECORD, RunDir
+from powerbench.rundir.joining import join_machines
 from powerbench.rundir.load import Run, find_runs, load_run, read_record
 from powerbench.rundir.sweeps import SWEEP_FILE, Measurement, SweepRecord, find_sweeps, read_sweep
 
@@ -20,13 +21,23 @@ HOST_FACTS = ("host", "processor", "memory_bytes", "system")
 NOT_BEGUN = "it has not been begun"
 
 
+class Machines(NamedTuple):
+    """The directories of one run, each of another of its machines, in the order of these."""
+
+    paths: tuple[Path, ...]
+
+
+OnDisk = Path | Machines
+"""Where a run lies: in one directory, or in one on each of its machines."""
+
+
 class Runs(Sequence[Run]):
     """Runs in their order. What lies on disk is read anew whenever it is asked for; whoever needs it twice keeps it.
 
     `items` are folders, and runs that are at hand already. Raises PowerbenchError where a folder cannot be read.
     """
 
-    def __init__(self, items: Sequence[Path | Run], *, load: Callable[[Path], Run] = load_run) -> None:
+    def __init__(self, items: Sequence[OnDisk | Run], *, load: Callable[[Path], Run] = load_run) -> None:
         self._items = items
         self._load = load
 
@@ -45,7 +56,9 @@ class Runs(Sequence[Run]):
             return Runs(self._items[at], load=self._load)
         return self._loaded(self._items[at])
 
-    def _loaded(self, item: Path | Run) -> Run:
+    def _loaded(self, item: OnDisk | Run) -> Run:
+        if isinstance(item, Machines):
+            return join_machines([self._load(path) for path in item.paths])
         return self._load(item) if isinstance(item, Path) else item
 
 
@@ -53,21 +66,28 @@ class Runs(Sequence[Run]):
 class Found:
     """What was found in folders that were named.
 
-    `items`: the run directories, and, as runs without a step, what sweeps asked for and has none. `unreadable`: of each
-    that cannot be read, a sentence that says why.
+    `items`: the run directories, those of one run together, and, as runs without a step, what sweeps asked for and has
+    none. `unreadable`: of each that cannot be read, a sentence that says why.
     """
 
-    items: list[Path | Run] = field(default_factory=list)
+    items: list[OnDisk | Run] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
+
+    @property
+    def on_disk(self) -> list[OnDisk]:
+        """The runs of which there is a directory."""
+        return [item for item in self.items if not isinstance(item, Run)]
 
 
 def find_readable(named: Sequence[Path]) -> Found:
     """The runs in these folders, each once, in the order in which they were named.
 
-    Of a sweep's cell that was measured again, the last run alone. Raises PowerbenchError where one of the folders
-    holds no run, and where none of the runs can be read.
+    Of a sweep's cell that was measured again, the last run alone. Directories of the machines of one run are one run,
+    wherever they lie. Raises PowerbenchError where one of the folders holds no run, and where none of the runs can be
+    read.
     """
     found = Found()
+    machines: dict[str, dict[int, Path]] = {}
     paths, folders = _all_in(named)
     sweeps = _sweeps(folders, found)
     superseded = {folder / name for folder, record in sweeps.items() for name in record.superseded}
@@ -81,7 +101,10 @@ def find_readable(named: Sequence[Path]) -> Found:
                 raise
             found.unreadable.append(str(error))
             continue
-        found.items.append(path)
+        if record.node is None or record.node.id is None:
+            found.items.append(path)
+        else:
+            _add_machine(found, machines.setdefault(record.node.id, {}), record.node.rank, path)
         if path.parent in beside:
             beside[path.parent][path.name] = record
     for folder, records in beside.items():
@@ -90,6 +113,42 @@ def find_readable(named: Sequence[Path]) -> Found:
     if not found.items:
         raise PowerbenchError(f"None of the {len(paths)} runs can be read; the first: {found.unreadable[0]}")
     return found
+
+
+def with_its_machines(folder: Path, named: Sequence[Path]) -> list[Path]:
+    """The folder, and those of `named` that are the run directories of other machines of the same run."""
+    own = _id_of(folder)
+    return [folder, *(other for other in named if own is not None and other != folder and _id_of(other) == own)]
+
+
+def _id_of(folder: Path) -> str | None:
+    """What the machines of a run have in common; None where this is no run of several, or cannot be read."""
+    try:
+        node = read_record(RunDir(folder)).node
+    except PowerbenchError:
+        return None
+    return None if node is None else node.id
+
+
+def _add_machine(found: Found, of_run: dict[int, Path], node: int, path: Path) -> None:
+    """Put the directory to those of the other machines of its run, `of_run` by node, which stand where the first did.
+
+    A second one of a node is a copy, and left out.
+    """
+    if node in of_run:
+        found.unreadable.append(f"{path} and {of_run[node]} are of the same machine of one run.")
+        return
+    before = _item(of_run)
+    of_run[node] = path
+    if before is None:
+        found.items.append(path)
+    else:
+        found.items[found.items.index(before)] = _item(of_run) or path
+
+
+def _item(of_run: Mapping[int, Path]) -> OnDisk | None:
+    paths = tuple(of_run[node] for node in sorted(of_run))
+    return Machines(paths) if len(paths) > 1 else paths[0] if paths else None
 
 
 def _all_in(named: Sequence[Path]) -> tuple[list[Path], list[Path]]:
@@ -140,9 +199,10 @@ def _without_run(folder: Path, measurement: Measurement, made: Sequence[tuple[Me
         clock=Clock(boot_id=None, start_monotonic_ns=0, start_unix_ns=0),
         environment=_expected_facts(measurement, made, like),
         device=None if like is None else like.device,
+        ranks=asked.ranks * asked.nnodes,
         supervisor=Supervisor(0, 0.0),
     )
-    return Run(folder, record, [StepTrace()])
+    return Run(folder, record, [StepTrace()] * record.ranks)
 
 
 def _expected_facts(

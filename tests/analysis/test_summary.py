@@ -15,9 +15,10 @@ from tests.rundir import MS, START, a_cell, a_record, steps_lasting
 
 KEYS_OF_THE_DESIGN = [
     *("run", "status", "reason", "device", "timer", "model", "mode", "batch_size", "sequence_length", "dtype"),
-    *("steps", "warmup_steps", "wall_s", "wall_s_100_steps", "latency_ms"),
+    *("ranks", "global_batch_size", "steps", "warmup_steps", "wall_s", "wall_s_100_steps", "latency_ms"),
     *("samples_per_s", "tokens_per_s", "tflop_per_s"),
-    *("peak_memory_bytes", "energy", "energy_reason", "slowdown", "phases", "notes"),
+    *("peak_memory_bytes", "energy", "energy_reason", "slowdown", "phases"),
+    *("stragglers", "per_rank", "notes"),
 ]
 
 

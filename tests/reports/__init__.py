@@ -36,10 +36,11 @@ class MeteredRun(Run):
 class PhasedRun(MeteredRun):
     """Such a run that was stopped after two fifths of each step."""
 
-    def phases(self, rank: int = 0) -> list[PhaseSpan]:
+    def phases(self, rank: int | None = None) -> list[PhaseSpan]:
         """The forward pass takes two fifths of a step, the backward pass the rest."""
         spans = []
-        for step, (start, end) in enumerate(zip(self.steps[rank].start_ns, self.steps[rank].end_ns, strict=True)):
+        steps = self.steps[rank or 0]
+        for step, (start, end) in enumerate(zip(steps.start_ns, steps.end_ns, strict=True)):
             if end is not None:
                 stop = start + 2 * (end - start) // 5
                 spans += [PhaseSpan(step, "forward", start, stop), PhaseSpan(step, "backward", stop, end)]

@@ -24,11 +24,12 @@ def test_one_run_is_the_object_of_the_design() -> None:
     assert told == {
         **{"run": "runs/one", "status": "complete", "reason": None},
         **{"device": "cpu", "timer": "clock", "model": "bert-tiny", "mode": "inference"},
-        **{"batch_size": 16, "sequence_length": 128, "dtype": "float32"},
+        **{"batch_size": 16, "sequence_length": 128, "dtype": "float32", "ranks": 1, "global_batch_size": 16},
         **{"steps": 200, "warmup_steps": 0, "wall_s": 4.0, "wall_s_100_steps": 2.0},
         "latency_ms": {"mean": 20.0, "median": 20.0, "p5": 20.0, "p95": 20.0, "min": 20.0, "max": 20.0},
         **{"samples_per_s": 800.0, "tokens_per_s": None, "tflop_per_s": 0.05, "peak_memory_bytes": 512_000_000},
-        **{"energy": None, "energy_reason": "no meter was recorded with this run", "phases": None, "notes": []},
+        **{"energy": None, "energy_reason": "no meter was recorded with this run", "phases": None},
+        **{"stragglers": None, "per_rank": None, "notes": []},
     }
 
 
@@ -43,7 +44,7 @@ def test_what_is_not_known_is_null_and_never_zero() -> None:
     assert unknown == {
         *("reason", "timer", "wall_s", "wall_s_100_steps", "latency_ms"),
         *("samples_per_s", "tokens_per_s", "tflop_per_s"),
-        *("peak_memory_bytes", "energy", "slowdown", "phases"),
+        *("peak_memory_bytes", "energy", "slowdown", "phases", "stragglers", "per_rank"),
     }
 
 

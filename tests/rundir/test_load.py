@@ -18,9 +18,10 @@ from powerbench.environment import boot_id
 from powerbench.errors import PowerbenchError
 from powerbench.records import SCHEMA, Clock, RunRecord, Stage, Supervisor, Window
 from powerbench.rundir import RunDir
+from powerbench.rundir.completed import measured_steps
 from powerbench.rundir.journal import Journal
 from powerbench.rundir.lines import EventWriter
-from powerbench.rundir.load import find_runs, is_alive, load_run, measured_steps
+from powerbench.rundir.load import find_runs, is_alive, load_run
 from powerbench.rundir.marks import MarksWriter
 from tests.rundir import (
     GOLDEN,

@@ -10,6 +10,7 @@ from powerbench.analysis.causes.host import host_bound
 from powerbench.analysis.causes.load import other_load
 from powerbench.analysis.causes.memory import memory_growth, memory_pressure
 from powerbench.analysis.causes.pauses import garbage_collection, growing_spikes
+from powerbench.analysis.causes.straggler import straggler
 from powerbench.analysis.causes.stretches import Change, find_change
 from powerbench.analysis.causes.throttling import power_fell, throttling
 from powerbench.analysis.recorded import Recorded, recorded_of
@@ -48,7 +49,8 @@ def _findings(recorded: Recorded, change: Change) -> Iterator[Finding]:
     waits_for = _strongest_wait(pressure, load, pauses)
     bound = host_bound(recorded, change, waits_for=waits_for)
     held_back = throttling(recorded, change, waits_for=waits_for or _strongest_wait(bound))
-    yield from (finding for finding in (load, pauses, pressure, growth, bound, held_back) if finding is not None)
+    found = (straggler(recorded, change), load, pauses, pressure, growth, bound, held_back)
+    yield from (finding for finding in found if finding is not None)
 
 
 def _strongest_wait(*findings: Finding | None) -> str | None:
@@ -62,7 +64,7 @@ def _strongest_wait(*findings: Finding | None) -> str | None:
 WITNESSES = (
     ("memory and swap", ("system.swap_out_bytes", "system.swap_used_bytes"), "swapping"),
     ("the load of the machine", ("system.cpu_ratio",), "other processes"),
-    ("the worker's memory", ("worker0.rss_bytes",), "a leak"),
+    ("the worker's memory", (".rss_bytes",), "a leak"),
     ("a clock", (".clock_mhz",), "throttling"),
 )
 

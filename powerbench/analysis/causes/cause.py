@@ -21,6 +21,7 @@ Kind = Literal[
     "other load",
     "host-bound",
     "not synchronized",
+    "straggler",
 ]
 
 

@@ -41,9 +41,9 @@ def other_load(recorded: Recorded, change: Change) -> Finding | None:
 
 
 def _signs_of_load(recorded: Recorded, change: Change) -> Iterator[Sign]:
-    waited = rate_of(recorded.gauges.get("worker0.waited_s", ()), change)
+    waited = rate_of(recorded.of_worker("waited_s"), change)
     if waited is not None:
-        share = _share_of_waiting(waited, _mean_of("worker0.cpu_cores", recorded, change), change)
+        share = _share_of_waiting(waited, level_of(recorded.of_worker("cpu_cores"), change, fmean), change)
         if share >= PART_OF_IT:
             strength = Strength.ACCOUNTS_FOR_IT if share >= MOST_OF_IT else Strength.SEEN_WITH_IT
             yield Sign(
@@ -56,7 +56,7 @@ def _signs_of_load(recorded: Recorded, change: Change) -> Iterator[Sign]:
             Strength.SEEN_WITH_IT,
             f"the hypervisor gave {stolen.after:.0%} of the cores' time to other guests, before {stolen.before:.0%}",
         )
-    others, own = _others(recorded, change), _mean_of("worker0.cpu_cores", recorded, change)
+    others, own = _others(recorded, change), level_of(recorded.of_worker("cpu_cores"), change, fmean)
     if others is not None and others.after - others.before >= MORE_CORES:
         displaced = own is not None and own.apart and own.ratio <= 1 - FEWER_CORES
         yield Sign(
@@ -81,13 +81,16 @@ def _share_of_waiting(waited: Level, own: Level | None, change: Change) -> float
 
 
 def _others(recorded: Recorded, change: Change) -> Level | None:
-    """The cores that were busy with anything but the worker."""
+    """The cores that were busy with anything but the workers on this machine."""
     busy = _mean_of("system.cpu_ratio", recorded, change)
-    own = _mean_of("worker0.cpu_cores", recorded, change)
+    own = [level_of(each, change, fmean) for each in recorded.of_workers("cpu_cores")]
+    known = [level for level in own if level is not None]
     cores = recorded.record.environment.get("logical_cores")
-    if busy is None or own is None or not cores:
+    if busy is None or not known or len(known) < len(own) or not cores:
         return None
-    return Level(busy.before * cores - own.before, busy.after * cores - own.after, apart=busy.apart or own.apart)
+    before, after = sum(level.before for level in known), sum(level.after for level in known)
+    apart = busy.apart or any(level.apart for level in known)
+    return Level(busy.before * cores - before, busy.after * cores - after, apart=apart)
 
 
 def _mean_of(gauge: str, recorded: Recorded, change: Change) -> Level | None:

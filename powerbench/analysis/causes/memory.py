@@ -84,7 +84,7 @@ def _signs_of_pressure(recorded: Recorded, change: Change) -> Iterator[Sign]:
         if rate is not None and _rose(rate, SWAPPED_BYTES_PER_S):
             text = f"{byte_size(rate.after)} a second were {words}, before {byte_size(rate.before)}"
             yield Sign(Strength.SEEN_WITH_IT, text)
-    page_ins = rate_of(recorded.gauges.get("worker0.page_ins", ()), change)
+    page_ins = rate_of(recorded.of_worker("page_ins"), change)
     if page_ins is not None and _rose(page_ins, PAGE_INS_PER_S):
         text = (
             f"the worker had to wait for the disk for {page_ins.after:,.0f} pages of its memory a second, before "
@@ -167,7 +167,7 @@ def _held(recorded: Recorded) -> list[tuple[int, float]]:
 
 
 def _resident(recorded: Recorded) -> Series:
-    return recorded.gauges.get("worker0.rss_bytes", ())
+    return recorded.of_worker("rss_bytes")
 
 
 def _gap(held: list[tuple[int, float]], allocated: list[tuple[int, float]]) -> list[tuple[int, float]]:

@@ -174,7 +174,7 @@ def _kind(recorded: Recorded) -> str:
 def _less_busy(recorded: Recorded, change: Change) -> str | None:
     """That the device (on the cpu, the worker) had less to do, as one that waits has and one that is slow has not."""
     if _kind(recorded) == "cpu":
-        own = level_of(recorded.gauges.get("worker0.cpu_cores", ()), change)
+        own = level_of(recorded.of_worker("cpu_cores"), change)
         if own is None or not own.apart or own.before < MEANINGFUL_CORES or own.ratio > 1 - LESS_BUSY:
             return None
         return f"the worker kept {significant(own.after)} cores busy, before {significant(own.before)}"

@@ -16,6 +16,9 @@ FEW_VALUES = 8
 RESTLESS = ("load_1min", "memory_available_bytes", "swap_used_bytes")
 LABELS = {
     "batch_size": "batch",
+    "ranks": "ranks on each machine",
+    "nnodes": "machines",
+    "global_batch": "batch of all ranks together",
     "sequence_length": "sequence",
     "min_seconds": "least time, s",
     "max_seconds": "time limit, s",
@@ -65,6 +68,8 @@ def settings_of(record: RunRecord) -> dict[str, Any]:
     told |= {f"limit of {key.replace('_', ' ')}": value for key, value in limits.items()}
     if record.cell.model != "sleep":
         del told["sleep_ms"]
+    if record.ranks > 1:
+        told["global_batch"] = record.cell.batch_size * record.ranks
     return {key: value for key, value in told.items() if value is not None and key not in _UNSAID}
 
 

@@ -188,13 +188,17 @@ def _tells_runs_apart(part: _Part, entries: Sequence[Entry]) -> bool:
     return any(len(its) > 1 for its in values.values())
 
 
+def _on_ranks(entry: Entry) -> str:
+    return f" on each of {entry.ranks:,} ranks" if entry.ranks > 1 else ""
+
+
 def _parts_of(entry: Entry, record: RunRecord, telling: Iterable[_Part], *, name_model: bool) -> list[str]:
     """What is cut from them where there is little room is the end, so that what tells most comes first."""
     cell = entry.cell
     if cell is None:
         return ["power alone" if record.command is None else f"power of {shlex.join(record.command)}"]
     if cell.model == "sleep":
-        return [f"sleep, {cell.sleep_ms:g} ms"]
-    shape = f"{cell.batch_size:,}{TIMES}{cell.sequence_length:,}"
+        return [f"sleep, {cell.sleep_ms:g} ms{_on_ranks(entry)}"]
+    shape = f"{cell.batch_size:,}{TIMES}{cell.sequence_length:,}{_on_ranks(entry)}"
     told = [part(entry, cell) for part in telling]
     return [text for text in (f"{cell.mode} {shape}", cell.model if name_model else None, *told) if text]

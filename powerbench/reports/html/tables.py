@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from powerbench.analysis.counted import counted_rails
+from powerbench.analysis.notes import TABLE_STEPS
 from powerbench.analysis.phases import Phase
 from powerbench.analysis.slowdown import Slowdown, Verdict
-from powerbench.analysis.summary import TABLE_STEPS
 from powerbench.reports.figures import table_time
 from powerbench.reports.grid import IN_WORDS, PHASES, SETTINGS
 from powerbench.reports.html.shown import Shown

@@ -64,7 +64,7 @@ def latency_trace(run: Run) -> LatencyTrace | None:
     """The latencies of the measured steps; None where they are not two or more."""
     import numpy as np
 
-    spans = run.steps[0].spans("step")
+    spans = run.together.spans("step")
     if len(spans) < 2:
         return None
     start, end, count = np.asarray(spans, dtype=np.int64).T
@@ -94,7 +94,7 @@ def power_trace(run: Run) -> PowerTrace | None:
     import numpy as np
 
     record = run.record
-    window = record.windows.get("measured") if record.cell is None else run.steps[0].window("step")
+    window = record.windows.get("measured") if record.cell is None else run.together.window("step")
     counted = counted_rails(record)
     if window is None or not counted:
         return None

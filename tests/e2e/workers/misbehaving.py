@@ -1,4 +1,7 @@
-"""`misbehaving.py WAY RUN_DIR RANK`: the real worker, whose sixth step goes wrong in one of these ways."""
+"""`misbehaving.py WAY[@RANK] RUN_DIR [RANK]`: the real worker, whose sixth step goes wrong in one of these ways.
+
+Of several ranks all do, or the one that is named.
+"""
 
 from __future__ import annotations
 
@@ -66,8 +69,23 @@ def falls_back() -> None:
     warnings.warn(FALLBACK, UserWarning, stacklevel=1)
 
 
+def runs_out() -> None:
+    raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+
+def hangs() -> None:
+    time.sleep(1e6)
+
+
+def behaves() -> None:
+    """Nothing goes wrong."""
+
+
 WAYS: dict[str, Callable[[], None]] = {
-    way.__name__: way for way in (raises, is_killed, crashes, eats, runs_out_on_metal, fails_on_metal, falls_back)
+    way.__name__: way
+    for way in (
+        *(raises, is_killed, crashes, eats, runs_out_on_metal, fails_on_metal, falls_back, runs_out, hangs, behaves),
+    )
 }
 
 
@@ -97,5 +115,6 @@ class Misbehaving:
 
 
 if __name__ == "__main__":
-    WORKLOADS["sleep"] = Misbehaving(sys.argv[1])
+    way, _, rank = sys.argv[1].partition("@")
+    WORKLOADS["sleep"] = Misbehaving(way if rank in ("", os.environ.get("RANK")) else "behaves")
     raise SystemExit(worker.main(sys.argv[2:]))

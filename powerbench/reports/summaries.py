@@ -1,0 +1,20 @@
+"""The figures of a run as it lies on disk, from all of its ranks and machines."""
+
+from __future__ import annotations
+
+from powerbench.analysis.recorded import hosts_of, ranks_of
+from powerbench.analysis.summary import Summary, summarize
+from powerbench.rundir.load import Run
+
+
+def summarize_run(run: Run) -> Summary:
+    """The figures of a run, without a verdict."""
+    return summarize(
+        str(run.path),
+        run.record,
+        run.together,
+        run.curves(),
+        run.phases(),
+        ranks=ranks_of(run),
+        hosts=hosts_of(run),
+    )
