@@ -119,10 +119,10 @@ def joined(cell: Cell, device: Device, rank: int) -> Iterator[Ranks]:
     try:
         dist.init_process_group(device.backend, rank=rank, world_size=world, timeout=PATIENCE)
         group = dist.new_group(backend="gloo", timeout=PATIENCE)
-    except (dist.DistNetworkError, dist.DistStoreError) as error:
+    except RuntimeError as error:  # torch's own are such, and gloo's that find no way to one another
         raise PowerbenchError(
-            f"The {world} ranks did not come together within {PATIENCE.total_seconds():.0f} s "
-            f"({first_line(error)}): see the logs of the others."
+            f"The {world} ranks did not come together ({first_line(error)}): see the logs of the others, and between "
+            "machines name the network in GLOO_SOCKET_IFNAME (and NCCL_SOCKET_IFNAME)."
         ) from error
     ranks = Ranks(group)
     ranks.confirm_equal(cell)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 import msgspec
@@ -77,6 +78,18 @@ def test_a_torch_without_nccl_is_a_sentence() -> None:
         pytest.skip("this torch has it")
     with pytest.raises(Unavailable, match=r"^This torch was built without nccl"), joined(CELL, DEVICES["cuda"], rank=0):
         pass
+
+
+def test_ranks_that_cannot_meet_are_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+        monkeypatch.setenv("MASTER_PORT", str(taken.getsockname()[1]))
+        with pytest.raises(PowerbenchError) as error, joined(CELL, DEVICES["cpu"], rank=0):
+            pass
+
+    assert str(error.value).startswith("The 2 ranks did not come together (")
+    assert "address already in use" in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
