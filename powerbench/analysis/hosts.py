@@ -42,11 +42,18 @@ def energy_of_all(hosts: Sequence[Host]) -> EnergyFindings:
         found[host.node] = find_energy(record, host.steps, host.curves)
         seen |= {uuid for name in counted if (uuid := record.rails[name].uuid) is not None}
     notes = [*said_by({node: its.notes for node, its in found.items()}), *_counted_twice(hosts)]
-    without = [f"node {node}: {its.reason}" for node, its in found.items() if its.energy is None]
-    if without:
-        return EnergyFindings(None, "; ".join(without), notes)
+    reasons = {node: str(its.reason) for node, its in found.items() if its.energy is None}
+    if reasons:
+        return EnergyFindings(None, _why(reasons, len(found)), notes)
     of_node = {node: its.energy for node, its in found.items() if its.energy is not None}
     return EnergyFindings(_sum(of_node, hosts), None, notes)
+
+
+def _why(reasons: Mapping[int, str], machines: int) -> str:
+    """One reason of all machines is said once."""
+    if len(reasons) == machines and len(set(reasons.values())) == 1:
+        return next(iter(reasons.values()))
+    return "; ".join(f"node {node}: {reason}" for node, reason in reasons.items())
 
 
 def _without(record: RunRecord, seen: set[str]) -> RunRecord:

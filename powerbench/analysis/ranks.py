@@ -88,6 +88,11 @@ class Ranks:
     ranks: Sequence[Rank]
     stragglers: list[Straggler] | None
 
+    @property
+    def closest(self) -> int:
+        """The number of the one to look at closely: the slowest straggler, or else the first."""
+        return self.stragglers[0].rank if self.stragglers else self.ranks[0].number
+
     def figures(self) -> list[RankFigures]:
         """Each rank's own."""
         return [figures_of(rank) for rank in self.ranks]

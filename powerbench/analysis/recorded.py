@@ -57,17 +57,17 @@ class Recorded:
 def recorded_of(run: Run) -> Recorded:
     """What a run recorded; its files are read here, and nowhere in the arithmetic."""
     ranks = ranks_of(run)
-    slowest = ranks.stragglers[0].rank if ranks is not None and ranks.stragglers else run.ranks[0]
-    machine = next(it for it in run.machines if slowest in it.ranks)
+    closest = run.ranks[0] if ranks is None else ranks.closest
+    machine = next(it for it in run.machines if closest in it.ranks)
     return Recorded(
         record=run.record,
         steps=run.together,
         gauges=_near(run.telemetry(), machine),
         words=_near(run.words(), machine),
-        events=run.events(slowest),
+        events=run.events(closest),
         curves=run.curves(),
-        phases=run.phases(slowest),
-        rank=slowest,
+        phases=run.phases(closest),
+        rank=closest,
         neighbours=machine.ranks,
         ranks=ranks,
         hosts=hosts_of(run),

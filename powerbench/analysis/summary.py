@@ -91,8 +91,8 @@ def summarize(
 ) -> Summary:
     """The figures of a run, named by the path `run`; `curves` are its joules by rail, `phases` those of its steps.
 
-    Of a run of several ranks `steps` are those of the whole, and `ranks` are given; of one on several machines, so are
-    those that are here.
+    Of a run of several ranks `steps` are those of the whole, `phases` those of `ranks.closest`; of one on several
+    machines, `hosts` are those that are here.
 
     `slowdown` is its verdict, where somebody has asked for one: it costs more than all the other figures, and a table
     of many runs has no room for it.
@@ -144,11 +144,16 @@ def summarize(
             *record.notes,
             *found.notes,
             *phased.notes,
+            *_whose_phases(phased.phases, ranks),
             *notes_on_steps(record, spans, tflop_per_s),
             *notes_on_machines(record, hosts),
             *unsynchronized(record, steps),
         ],
     )
+
+
+def _whose_phases(phases: Mapping[str, Phase] | None, ranks: Ranks | None) -> list[str]:
+    return [f"The phases are those of rank {ranks.closest}."] if phases is not None and ranks is not None else []
 
 
 def _of_recording(run: str, record: RunRecord, steps: StepTrace, curves: Mapping[str, EnergyCurve]) -> RecordingSummary:

@@ -33,11 +33,14 @@ FLAGS = {
 def command_for(record: RunRecord, **changes: Any) -> str:
     """`powerbench run` with the options that make the cell of this run, but for `changes`.
 
-    What the cell has by default, or what its device chooses by itself, is left out. Raises PowerbenchError for a
-    recording of power, which has no cell.
+    What the cell has by default, or what its device chooses by itself, is left out. Of a run on several machines it is
+    the command on that of the record. Raises PowerbenchError for a recording of power, which has no cell.
     """
     cell = msgspec.structs.replace(record.the_cell, **changes)
-    return shlex.join(["powerbench", "run", *_options(cell, _usual(cell, is_metered=bool(record.rails)))])
+    options = _options(cell, _usual(cell, is_metered=bool(record.rails)))
+    node = record.node
+    there = () if node is None else ("--node-rank", str(node.rank), "--rendezvous", node.rendezvous)
+    return shlex.join(["powerbench", "run", *options, *there])
 
 
 def command_of(cell: Cell) -> str:

@@ -9,12 +9,13 @@ from powerbench.rundir.load import Run
 
 def summarize_run(run: Run) -> Summary:
     """The figures of a run, without a verdict."""
+    ranks = ranks_of(run)
     return summarize(
         str(run.path),
         run.record,
         run.together,
         run.curves(),
-        run.phases(),
-        ranks=ranks_of(run),
+        run.phases(None if ranks is None else ranks.closest),
+        ranks=ranks,
         hosts=hosts_of(run),
     )

@@ -14,6 +14,7 @@ from powerbench.records import DeviceRecord, EnergyCurve, PhaseSpan, RunRecord, 
 from powerbench.rundir.combined import shifted
 from powerbench.rundir.completed import windows_of
 from powerbench.rundir.load import Run
+from powerbench.units import counted
 
 # How a run of several machines stands: as the one that fared worst. An end that was not meant comes before one that
 # may be its consequence elsewhere.
@@ -165,7 +166,7 @@ def _as_one(records: Sequence[RunRecord], devices: Sequence[Sequence[DeviceRecor
         unmetered={f"{_prefix(it)}{name}": why for it in records for name, why in it.unmetered.items()},
         tried=[f"{_prefix(it)}{name}" for it in records for name in it.tried],
         peak_memory_bytes=largest.peak_memory_bytes,
-        peak_memory_of=largest.peak_memory_of,
+        peak_memory_of=_whose(largest, ranks=records[0].ranks),
         notes=said_by({_node(it): it.notes for it in records}),
     )
 
@@ -176,6 +177,16 @@ def _reason(records: Sequence[RunRecord]) -> str | None:
     if len(reasons) == 1:
         return records[0].reason
     return "; ".join(f"node {_node(it)}: {it.reason}" for it in records if it.reason is not None)
+
+
+def _whose(record: RunRecord, *, ranks: int) -> str | None:
+    """What the memory of the machine that used most covers, with that machine, or its only rank."""
+    if record.peak_memory_of is None:
+        return None
+    own = record.own_ranks
+    if len(own) == 1:
+        return f"{record.peak_memory_of}; that of rank {own[0]}, the largest of {counted(ranks, 'rank')}"
+    return f"{record.peak_memory_of}, on node {_node(record)}"
 
 
 def _hosts(records: Sequence[RunRecord]) -> str | None:

@@ -13,12 +13,15 @@ from powerbench.analysis.lanes import lanes_of
 from powerbench.analysis.latencies import from_edges
 from powerbench.analysis.ranks import Rank, Straggler, figures_of, find_stragglers, on_ranks, sentences
 from powerbench.analysis.recorded import Recorded, ranks_of, recorded_of
-from powerbench.records import Cell, StepTrace
+from powerbench.records import Cell, PhaseSpan, StepTrace
 from powerbench.reports.summaries import summarize_run
+from powerbench.rundir import RunDir
+from powerbench.rundir.lines import LineWriter
 from powerbench.rundir.load import load_run
 from powerbench.rundir.many import Runs, find_readable
+from powerbench.rundir.phases import PHASES_HEADER, phase_line
 from tests.ranked import a_cpu, machine_record, trace_of, two_machines, two_ranks, with_straggler, write_ranks
-from tests.rundir import MS, a_cell
+from tests.rundir import MS, START, a_cell
 
 TRAINING = a_cell(model="bert-base-cased", mode="training", ranks=4)
 
@@ -211,6 +214,18 @@ class TestOfARun:
 
         assert (recorded.rank, [*recorded.neighbours]) == (1, [0, 1])
         assert recorded_of(load_run(two_ranks(tmp_path / "other"))).rank == 0
+
+    def test_phases_are_those_of_the_rank_that_is_looked_at(self, tmp_path: Path) -> None:
+        path = with_straggler(tmp_path / "run", settings={"phases": True})
+        for rank, copy_ms in enumerate((1, 5)):
+            rows = LineWriter(RunDir(path).phases(rank), header=PHASES_HEADER)
+            rows.write(phase_line(PhaseSpan(step, "copy", START, START + copy_ms * MS)) for step in range(120))
+            rows.close()
+        summary = summarize_run(load_run(path))
+
+        assert summary.phases is not None
+        assert summary.phases["copy"].ms == 5.0
+        assert "The phases are those of rank 1." in summary.notes
 
     def test_on_several_machines_its_machine_is_looked_at(self, tmp_path: Path) -> None:
         one, other = two_machines(tmp_path)

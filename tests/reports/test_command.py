@@ -8,11 +8,20 @@ from typing import Any
 import pytest
 
 from powerbench.profile import assignment, make_cell, resolve
-from powerbench.records import Cell, Limits
+from powerbench.records import Cell, Limits, Node
 from powerbench.reports.command import FLAGS, OPTIONS, command_for
 from tests.rundir import a_cell, a_rail, a_record
 
 USUAL: dict[str, Any] = {"device": "cpu", "copy": "blocking", "sync_every": 1, "min_seconds": 0.0, "idle_seconds": 0.0}
+
+
+def test_of_a_run_on_several_machines_it_is_the_command_of_one_of_them() -> None:
+    node = Node(rank=1, rendezvous="alpha:29500", id="met")
+    record = a_record(cell=Cell(**USUAL | {"ranks": 4, "nnodes": 2}), node=node)
+
+    assert command_for(record) == (
+        "powerbench run --device cpu --ranks 4 --nnodes 2 --node-rank 1 --rendezvous alpha:29500"
+    )
 
 
 @pytest.mark.parametrize(

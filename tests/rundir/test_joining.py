@@ -121,7 +121,7 @@ class TestJoined:
         ]
         record = joined(tmp_path, changes=(told[0], told[1])).record
 
-        assert (record.peak_memory_bytes, record.peak_memory_of) == (300, "of rank 2")
+        assert (record.peak_memory_bytes, record.peak_memory_of) == (300, "of rank 2, on node 1")
 
     def test_what_all_machines_note_is_said_once(self) -> None:
         assert said_by({0: ["all", "one"], 1: ["all"]}) == ["all", "On node 0: one"]

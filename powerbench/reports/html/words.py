@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from powerbench.analysis.slowdown import Verdict, sentence
+from powerbench.records import Cell
 from powerbench.reports.figures import IN_WORDS, table_time
 from powerbench.reports.html.facts import numbers_in_words
 from powerbench.reports.html.shown import Content, Shown
@@ -83,13 +84,18 @@ def _of_several(runs: Sequence[Shown]) -> str:
         return f"{len(runs)} recordings of power alone."
     parts = [
         enumerated(list(dict.fromkeys(cell.mode for cell in cells))),
-        f"batches of {_range(cell.batch_size for cell in cells)}",
+        f"batches of {_range(cell.batch_size for cell in cells)}{_on_ranks(cells)}",
         f"sequences of {_range(cell.sequence_length for cell in cells)} tokens",
         enumerated(list(dict.fromkeys(cell.dtype for cell in cells))),
     ]
     torch = list(dict.fromkeys(str(it) for shown in runs if (it := shown.record.environment.get("torch"))))
     software = f", with torch {enumerated(torch)}" if torch and len(torch) <= FEW_NAMES else ""
     return f"{len(runs)} runs: {', '.join(parts)}{software}."
+
+
+def _on_ranks(cells: Sequence[Cell]) -> str:
+    ranks = [cell.ranks * cell.nnodes for cell in cells]
+    return f" on each of {_range(ranks)} ranks" if max(ranks) > 1 else ""
 
 
 def _range(values: Iterable[int]) -> str:
