@@ -125,15 +125,17 @@ def open_store(node: Node, *, timeout_s: float) -> TCPStore:
         # multi_tenant: torch's agent will ask for the same port in this process, and gets the same store.
         return TCPStore(host, port, None, node.rank == 0, timeout, wait_for_workers=False, multi_tenant=True)
     except RuntimeError as error:
-        said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        if node.rank == 0 and ("EADDRINUSE" in str(error) or "listen" in str(error)):
-            raise PowerbenchError(
-                f"Port {port} cannot be had on this machine, which is node 0 and holds the rendezvous ({said}): choose "
-                "another with --rendezvous, the same on every machine."
-            ) from error
+        if node.rank == 0 and "failed to listen" in str(error):
+            remedy = "it may be in use: choose another with --rendezvous, the same on every machine"
+            raise PowerbenchError(f"Port {port} cannot be had on this machine, which is node 0; {remedy}.") from error
+        remedy = (
+            "name an address of this machine, which is node 0, with --rendezvous"
+            if node.rank == 0
+            else "start the same command with --node-rank 0 on the machine that has that address, and let its port be "
+            "reached"
+        )
         raise PowerbenchError(
-            f"Nobody answered at {node.rendezvous} within {timeout_s:g} s: start the same command with --node-rank 0 "
-            f"on the machine that has that address, and let its port be reached ({said})."
+            f"Nobody answered at {node.rendezvous} within {timeout_s:g} s (limits.rendezvous_seconds): {remedy}."
         ) from error
 
 

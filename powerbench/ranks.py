@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from powerbench.devices import Device
 from powerbench.errors import PowerbenchError, Unavailable
-from powerbench.records import Cell
+from powerbench.records import Cell, RunRecord
+from powerbench.units import NS_PER_S
 
 if TYPE_CHECKING:
     import torch.distributed as dist
@@ -32,6 +35,19 @@ PEER_LOST = (
     *("Connection closed by peer", "Connection reset by peer", "Broken pipe", "gloo/transport"),
     *("remote process exited", "NCCL communicator was aborted", "ncclRemoteError"),
 )
+
+
+def rank_of(arguments: list[str], variables: Mapping[str, str]) -> int:
+    """The rank given as an argument, or by torch's launcher."""
+    return int(arguments[1] if len(arguments) > 1 else variables["RANK"])
+
+
+def speak_into(log: Path) -> None:
+    """Send stdout and stderr of this process, also those of native code, to the end of a file."""
+    fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644)
+    for stream in (1, 2):
+        os.dup2(fd, stream)
+    os.close(fd)
 
 
 class Ranks:
@@ -55,6 +71,19 @@ class Ranks:
     def meet(self) -> None:
         """Return when all ranks have come here."""
         self.largest([0])
+
+    def as_long_on_all(self, record: RunRecord) -> RunRecord:
+        """`record` with the longest tail and least duration of any machine: some have slower meters, or none.
+
+        All ranks step as long as one another.
+        """
+        if record.ranks == 1:
+            return record
+        cell = record.the_cell
+        lasts_s = (record.tail_s, cell.min_seconds or 0)
+        tail_ns, least_ns = self.largest([round(seconds * NS_PER_S) for seconds in lasts_s])
+        cell = msgspec.structs.replace(cell, min_seconds=least_ns / NS_PER_S)
+        return msgspec.structs.replace(record, cell=cell, tail_s=tail_ns / NS_PER_S)
 
     def confirm_equal(self, cell: Cell) -> None:
         """Raise PowerbenchError where another rank measures another cell: they would wait for each other for ever."""
@@ -90,10 +119,10 @@ def joined(cell: Cell, device: Device, rank: int) -> Iterator[Ranks]:
     try:
         dist.init_process_group(device.backend, rank=rank, world_size=world, timeout=PATIENCE)
         group = dist.new_group(backend="gloo", timeout=PATIENCE)
-    except (dist.DistNetworkError, dist.DistStoreError) as error:
+    except RuntimeError as error:  # torch's own are such, and gloo's that find no way to one another
         raise PowerbenchError(
-            f"The {world} ranks did not come together within {PATIENCE.total_seconds():.0f} s "
-            f"({first_line(error)}): see the logs of the others."
+            f"The {world} ranks did not come together ({first_line(error)}): see the logs of the others, and between "
+            "machines name the network in GLOO_SOCKET_IFNAME (and NCCL_SOCKET_IFNAME)."
         ) from error
     ranks = Ranks(group)
     ranks.confirm_equal(cell)

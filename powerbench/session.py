@@ -12,11 +12,10 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 import msgspec
-import psutil
 
+from powerbench.bounds import Suspended, first_record
 from powerbench.duties import Duty, Message, signals_to
 from powerbench.endings import Ended, evidence_of_kill, out_of_memory_kills
-from powerbench.environment import boot_id, describe_environment, suspended_ns
 from powerbench.errors import PowerbenchError
 from powerbench.gauges import MachineGauges
 from powerbench.hang import hung
@@ -34,7 +33,7 @@ from powerbench.metering import (
 )
 from powerbench.pace import Pace, Progress
 from powerbench.power import Source
-from powerbench.records import Cell, Clock, Node, RunRecord, Supervisor, Window
+from powerbench.records import Cell, Node, RunRecord, Window
 from powerbench.rundir import RunDir, create_run_dir
 from powerbench.rundir.completed import complete_ranks, with_sampled_peak
 from powerbench.rundir.journals import Journals
@@ -93,7 +92,7 @@ def record_run(
 def begin(rundir: RunDir, cell: Cell, node: Node | None = None) -> RunRecord:
     """Write the first record, from which on the directory is a run. Raises PowerbenchError and leaves no trace."""
     try:
-        record = first_record(rundir, cell, node)
+        record = first_record(rundir.path.name, cell=cell, ranks=cell.ranks * cell.nnodes, node=node)
         rundir.write_record(record)
     except OSError as error:
         shutil.rmtree(rundir.path, ignore_errors=True)
@@ -109,21 +108,6 @@ def _write_failed(rundir: RunDir, reason: str) -> None:
     # It may well not be written either; then the run reads as interrupted, if it is still there at all.
     with suppress(OSError, PowerbenchError):
         rundir.write_record(msgspec.structs.replace(read_record(rundir), status="failed", reason=reason))
-
-
-def first_record(rundir: RunDir, cell: Cell, node: Node | None = None) -> RunRecord:
-    """What is known before anything runs."""
-    me = psutil.Process()
-    return RunRecord(
-        id=rundir.path.name,
-        status="running",
-        cell=cell,
-        clock=Clock(boot_id=boot_id(), start_monotonic_ns=time.monotonic_ns(), start_unix_ns=time.time_ns()),
-        environment=describe_environment(),
-        ranks=cell.ranks * cell.nnodes,
-        node=node,
-        supervisor=Supervisor(me.pid, me.create_time()),
-    )
 
 
 class Session:
@@ -151,7 +135,7 @@ class Session:
         self._kill_at_ns: int | None = None
         self._guard = LimitsGuard(record.the_cell, start_ns=record.clock.start_monotonic_ns)
         self._kills_before = out_of_memory_kills()
-        self._suspended_before = suspended_ns()
+        self._suspended = Suspended()
 
     def __enter__(self) -> Session:
         with ExitStack() as stack:
@@ -266,26 +250,13 @@ class Session:
     def last_record(self, ended: Ended) -> RunRecord:
         """The record of the ended run."""
         record = self._spy.told(complete_ranks(self._record, self._journals.told()))
-        slept_ns = suspended_ns()
-        clock = msgspec.structs.replace(
-            record.clock,
-            end_monotonic_ns=time.monotonic_ns(),
-            end_unix_ns=time.time_ns(),
-            suspended_ns=None
-            if slept_ns is None or self._suspended_before is None
-            else slept_ns - self._suspended_before,
-        )
         record = msgspec.structs.replace(
             record,
             status=ended.status,
             reason=ended.reason,
-            clock=clock,
+            clock=self._suspended.ended(record.clock),
             rails=self._metering.rails(),
-            notes=[
-                *record.notes,
-                *self._workers.notes(),
-                *self._metering.notes(),
-            ],
+            notes=[*record.notes, *self._workers.notes(), *self._metering.notes()],
         )
         return record if record.peak_memory_bytes is not None else with_sampled_peak(record, self._rundir)
 

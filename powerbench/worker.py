@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
@@ -24,7 +24,7 @@ from powerbench.endings import in_one_line, is_out_of_memory
 from powerbench.environment import describe_software
 from powerbench.errors import PowerbenchError, Unavailable
 from powerbench.moments import be_looked_at, is_looked_at
-from powerbench.ranks import Ranks, is_peer_loss, joined
+from powerbench.ranks import Ranks, is_peer_loss, joined, rank_of, speak_into
 from powerbench.records import Cell, RunRecord, phases_of
 from powerbench.rundir import RunDir
 from powerbench.rundir.lines import EventWriter
@@ -36,7 +36,7 @@ from powerbench.torch_profiler import record_operators
 from powerbench.units import NS_PER_MS, NS_PER_S
 from powerbench.workloads import workload_of
 from powerbench.workloads.laps import Laps
-from powerbench.workloads.share import WHOLE, Share
+from powerbench.workloads.share import WHOLE, Share, watched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,19 +103,6 @@ def main(arguments: list[str]) -> int:
     return 0 if measured.outcome in ("complete", "interrupted") else 1
 
 
-def rank_of(arguments: list[str], variables: Mapping[str, str]) -> int:
-    """The rank given as an argument, or by torch's launcher."""
-    return int(arguments[1] if len(arguments) > 1 else variables["RANK"])
-
-
-def speak_into(log: Path) -> None:
-    """Send stdout and stderr of this process, also those of native code, to the end of a file."""
-    fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644)
-    for stream in (1, 2):
-        os.dup2(fd, stream)
-    os.close(fd)
-
-
 def end_with_supervisor() -> None:
     """Wait for the supervisor's end of our stdin to close, which happens when it ends however it ends; then end."""
     while os.read(sys.stdin.fileno(), 1):
@@ -138,7 +125,7 @@ def measure(record: RunRecord, device: Device, rundir: RunDir, rank: int, events
         raise Unavailable(complaint)
     software = describe_software() | set_threads(record.the_cell)
     with joined(record.the_cell, device, rank) as ranks:
-        record = as_long_on_all(record, ranks)
+        record = ranks.as_long_on_all(record)
         cell = record.the_cell
         watch = new_stopwatch(record, device, rundir, rank)
         share = WHOLE if watch is None else Share(rank, record.ranks, watch.arrive)
@@ -149,15 +136,16 @@ def measure(record: RunRecord, device: Device, rundir: RunDir, rank: int, events
         events.write("ready", time_ns=time.monotonic_ns(), **described, environment=software | {**device.settings()})
         if is_looked_at(cell, rank):
             be_looked_at(record, rundir, rank, events)
-        return take_steps(record, device, step, timer, events, ranks, watch)
+        return take_steps(record, device, events, step=step, timer=timer, ranks=ranks, watch=watch)
 
 
 def take_steps(
     record: RunRecord,
     device: Device,
+    events: EventWriter,
+    *,
     step: Step,
     timer: Timer,
-    events: EventWriter,
     ranks: Ranks,
     watch: Stopwatch | None,
 ) -> Measured:
@@ -181,35 +169,11 @@ def take_steps(
     return Measured("interrupted") if stopped else Measured("complete", step=step)
 
 
-def as_long_on_all(record: RunRecord, ranks: Ranks) -> RunRecord:
-    """`record` with the longest tail and the longest least duration of any machine: some have slower meters, or none.
-
-    All ranks step as long as one another.
-    """
-    if record.ranks == 1:
-        return record
-    cell = record.the_cell
-    tail_ns, least_ns = ranks.largest([round(seconds * NS_PER_S) for seconds in (record.tail_s, cell.min_seconds or 0)])
-    cell = msgspec.structs.replace(cell, min_seconds=least_ns / NS_PER_S)
-    return msgspec.structs.replace(record, cell=cell, tail_s=tail_ns / NS_PER_S)
-
-
 def new_stopwatch(record: RunRecord, device: Device, rundir: RunDir, rank: int) -> Stopwatch | None:
     """What tells this rank's own work from its waiting for the others; None where there are none."""
     if record.ranks == 1:
         return None
     return device.stopwatch(new_work_file(rundir.work_marks(rank), steps=most_steps(record.the_cell, record.tail_s)))
-
-
-def watched(step: Step, watch: Stopwatch) -> Step:
-    """`step` with its own work stamped: to its end, unless it says itself that it only waits from somewhere on."""
-
-    def watched_step(index: int, /) -> None:
-        watch.begin(index)
-        step(index)
-        watch.arrive()
-
-    return watched_step
 
 
 def new_laps(record: RunRecord, device: Device, rundir: RunDir, rank: int) -> Laps | None:

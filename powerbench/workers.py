@@ -177,8 +177,9 @@ class LaunchedWorkers:
     def kill(self) -> None:
         """End every rank; the launcher ends by itself then, and first tells those of other machines."""
         self._killed_at_s = self._killed_at_s or time.monotonic()
+        nobody_to_tell = self._record.node is None or not self.pids()
         self._kill_ranks()
-        if self._record.node is None or time.monotonic() - self._killed_at_s > 2 * GONE_S:
+        if nobody_to_tell or time.monotonic() - self._killed_at_s > 2 * GONE_S:
             self._launcher.kill()
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 import msgspec
@@ -9,8 +10,9 @@ import pytest
 
 from powerbench.devices import DEVICES
 from powerbench.errors import PowerbenchError, Unavailable
-from powerbench.ranks import Ranks, is_peer_loss, joined, number_of
+from powerbench.ranks import Ranks, is_peer_loss, joined, number_of, rank_of
 from powerbench.records import Cell, Limits
+from tests.rundir import a_cell, a_record
 
 CELL = Cell(model="bert-tiny", device="cpu", ranks=2)
 
@@ -78,6 +80,18 @@ def test_a_torch_without_nccl_is_a_sentence() -> None:
         pass
 
 
+def test_ranks_that_cannot_meet_are_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+        monkeypatch.setenv("MASTER_PORT", str(taken.getsockname()[1]))
+        with pytest.raises(PowerbenchError) as error, joined(CELL, DEVICES["cpu"], rank=0):
+            pass
+
+    assert str(error.value).startswith("The 2 ranks did not come together (")
+    assert "address already in use" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("said", "lost"),
     [
@@ -94,3 +108,23 @@ def test_a_torch_without_nccl_is_a_sentence() -> None:
 )
 def test_the_loss_of_another_is_told_from_a_rank_s_own_failure(said: str, lost: bool) -> None:
     assert is_peer_loss(RuntimeError(said)) is lost
+
+
+def test_a_rank_is_numbered_by_its_argument_or_else_by_the_launcher() -> None:
+    assert rank_of(["runs/one", "0"], {"RANK": "3"}) == 0
+    assert rank_of(["runs/one"], {"RANK": "3", "LOCAL_RANK": "1"}) == 3
+
+
+def test_ranks_on_machines_with_other_meters_step_as_long_as_the_one_that_needs_most() -> None:
+    class Others(Ranks):
+        """As if another machine had a meter of two seconds, and this one none."""
+
+        def largest(self, numbers: Any) -> list[int]:
+            return [max(own, other) for own, other in zip(numbers, (4_000_000_000, 10_000_000_000), strict=True)]
+
+    record = a_record(cell=a_cell(nnodes=2, min_seconds=0.0), ranks=2, tail_s=0.0)
+
+    agreed = Others().as_long_on_all(record)
+
+    assert (agreed.tail_s, agreed.the_cell.min_seconds) == (4.0, 10.0)
+    assert Others().as_long_on_all(a_record()) == a_record()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from powerbench.devices.cpu import Cpu
 from powerbench.devices.stopwatches import ClockStopwatch
-from powerbench.ranks import Ranks
 from powerbench.records import Cell
 from powerbench.rundir.lines import EventWriter, LineTail, read_events
 from powerbench.worker import (
@@ -21,14 +20,10 @@ from powerbench.worker import (
     REPORT_EVERY_NS,
     Loop,
     Reporter,
-    as_long_on_all,
     most_steps,
-    rank_of,
     run_windows,
     set_threads,
-    watched,
 )
-from tests.rundir import a_cell, a_record
 
 MS = 1_000_000
 
@@ -283,26 +278,6 @@ class TestRoom:
 
 
 class TestARankAmongSeveral:
-    def test_is_numbered_by_its_argument_or_else_by_the_launcher(self) -> None:
-        assert rank_of(["runs/one", "0"], {"RANK": "3"}) == 0
-        assert rank_of(["runs/one"], {"RANK": "3", "LOCAL_RANK": "1"}) == 3
-
-    def test_stamps_its_work_from_the_begin_of_a_step_to_where_it_waits_or_to_the_end(self) -> None:
-        stamps: list[str] = []
-
-        class Watch:
-            def begin(self, index: int) -> None:
-                stamps.append(f"begin {index}")
-
-            def arrive(self) -> None:
-                stamps.append("arrive")
-
-            def settle(self) -> None:
-                stamps.append("settle")
-
-        watched(lambda index: stamps.append(f"step {index}"), Watch())(7)
-        assert stamps == ["begin 7", "step 7", "arrive"]
-
     def test_has_its_readings_written_with_the_rest_and_at_the_end(self, tmp_path: Path) -> None:
         work = memoryview(bytearray(16)).cast("q")
         settled: list[int] = []
@@ -340,18 +315,3 @@ class TestARankAmongSeveral:
             return set_threads(cell)["threads"]
         finally:
             torch.set_num_threads(before)
-
-
-def test_ranks_on_machines_with_other_meters_step_as_long_as_the_one_that_needs_most() -> None:
-    class Others(Ranks):
-        """As if another machine had a meter of two seconds, and this one none."""
-
-        def largest(self, numbers: Sequence[int]) -> list[int]:
-            return [max(own, other) for own, other in zip(numbers, (4_000_000_000, 10_000_000_000), strict=True)]
-
-    record = a_record(cell=a_cell(nnodes=2, min_seconds=0.0), ranks=2, tail_s=0.0)
-
-    agreed = as_long_on_all(record, Others())
-
-    assert (agreed.tail_s, agreed.the_cell.min_seconds) == (4.0, 10.0)
-    assert as_long_on_all(a_record(), Others()) == a_record()

@@ -11,7 +11,7 @@ from powerbench.analysis.checked import Checked
 from powerbench.records import RunRecord
 from powerbench.reports.chart import Size, chart
 from powerbench.reports.command import command_for
-from powerbench.reports.terminal import headline, machine_line
+from powerbench.reports.terminal import devices_in_words, headline, machine_line
 from powerbench.reports.verdict import arguments, figures, is_slower, verdict
 from powerbench.units import byte_size, counted
 
@@ -75,7 +75,7 @@ def _short(value: str) -> str:
 def _of_device(record: RunRecord) -> str:
     if record.device is None:
         return machine_line(record)
-    return f"{record.device.kind}: {record.device.name}, timed by {record.device.timer}"
+    return f"{record.device.kind}: {devices_in_words(record)}, timed by {record.device.timer}"
 
 
 def _system(facts: Mapping[str, Any]) -> Iterator[str]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
+    from powerbench.devices import Stopwatch
+    from powerbench.workloads import Step
     from powerbench.workloads.batches import Batch
 
 
@@ -47,6 +49,17 @@ class Share:
 
 WHOLE = Share()
 """All of it, of a process that is alone."""
+
+
+def watched(step: Step, watch: Stopwatch) -> Step:
+    """`step` with its own work stamped: to its end, unless it says itself that it only waits from somewhere on."""
+
+    def watched_step(index: int, /) -> None:
+        watch.begin(index)
+        step(index)
+        watch.arrive()
+
+    return watched_step
 
 
 class Averaged:

@@ -190,6 +190,7 @@ class TestOfTwoMachines:
             write_ranks(tmp_path / f"{node}", record, [trace_of(LASTING_6_S)] * 2, watts={"gpu0": 100})
 
         assert energy(tmp_path).total_j == pytest.approx(600)
+        assert counted_rails(the_run(tmp_path).record) == ["node0.gpu0"]
 
     def test_rails_of_the_joined_record_are_counted_machine_by_machine(self, tmp_path: Path) -> None:
         """A part of one machine's rail, and a source that comes second there, say nothing of the other machine."""

@@ -38,9 +38,10 @@ class Tally(NamedTuple):
 
 def main() -> None:
     """Print the table."""
-    print(
-        "ranks steps spread memory |  none slower: named | +10% all the time: found | +20% from the middle: found, off"
-    )
+    import numpy as np
+
+    print("                          |  none is slower |  +10% always |   +20% from the middle on")
+    print("ranks steps spread memory |           named |        found |          found, steps off")
     random = np.random.default_rng(7)
     for ranks in RANKS:
         for steps in STEPS:

@@ -46,6 +46,16 @@ WHOLE = "must be a whole number from 1 to 10,000,000"
             "--batch-size 1,2,4",
             f"--batch-size {WHOLE}, not '1,2,4'; for several, give --batch-size once for each.",
         ),
+        (
+            "--ranks 2 --device mps",
+            "--ranks 2 cannot be measured on mps: a Mac has one GPU, over which torch spreads no work; take --ranks 1, "
+            "or --device cpu.",
+        ),
+        ("--ranks 0", "--ranks must be a whole number from 1 to 10,000, not 0."),
+        (
+            "--nnodes 2 --node-rank 2 --rendezvous here:1",
+            "--node-rank is 2, and 2 machines are numbered from 0 to 1.",
+        ),
         ("--copy twice", "--copy must be one of async, blocking, resident, not 'twice'."),
         ("--attention none", "--attention must be one of eager, sdpa, not 'none'."),
         ("--min-seconds nan", "--min-seconds must be a number of seconds, 0 or more, not 'nan'."),

@@ -40,6 +40,7 @@ from tests.e2e.commands import (
 )
 from tests.e2e.test_endings import WORKERS, Machine
 from tests.e2e.test_meters import a_socket
+from tests.power.fake_nvml import COMPILER, build
 
 TRAINING = ("--model", "bert-tiny", "--batch-size", "2", "--sequence-length", "16", "--power", "none")
 IDLE_METER = ("--power", "none")
@@ -219,6 +220,21 @@ def a_cell(*, hang_seconds: float | None = None, **settings: Any) -> Cell:
     options: dict[str, Any] = {"model": "sleep", "device": "cpu", "warmup": 0, "steps": 100_000, "ranks": 2}
     sets = {"limits.hang_seconds": hang_seconds}
     return resolve(make_cell(options=options | settings, sets=sets), metered=False)
+
+
+@pytest.mark.skipif(COMPILER is None, reason="no C compiler to build libnvidia-ml.so.1")
+def test_more_ranks_than_gpus_are_refused_before_anything_starts(folder: Path) -> None:
+    two_gpus = {"LD_LIBRARY_PATH": str(build(folder / "driver")), "FAKE_NVML_UUIDS": "GPU-b,GPU-a"}
+
+    done = powerbench("run", "--device", "cuda", "--ranks", "4", "--output", folder / "runs", env=two_gpus)
+
+    assert (done.status, done.stdout, told(done)) == (
+        3,
+        "",
+        "4 ranks need a GPU each, and here are 2 GPUs (by the driver and CUDA_VISIBLE_DEVICES): take --ranks 2, and "
+        "more machines for more.",
+    )
+    assert not (folder / "runs").exists()
 
 
 class TestTwoMachines:

@@ -14,7 +14,7 @@ from powerbench.workloads.batches import random_pool
 from powerbench.workloads.bert import notes_of
 from powerbench.workloads.inputs import Inputs, account_of, random_inputs, rows_needed, text_inputs
 from powerbench.workloads.models import load_config
-from powerbench.workloads.share import WHOLE, Share, averaging, leave_out_unused, name_of_buffers
+from powerbench.workloads.share import WHOLE, Share, averaging, leave_out_unused, name_of_buffers, watched
 from powerbench.workloads.text import load_text
 from tests.workloads.models import save_model
 from tests.workloads.texts import ROWS, WORDS, save_tokenizer, write_csv
@@ -186,3 +186,20 @@ class TestReduction:
     def test_sends_no_buffers_by_the_name_that_torch_has_for_it(self) -> None:
         assert name_of_buffers(lambda module, broadcast_buffers=True: None) == "broadcast_buffers"
         assert name_of_buffers(lambda module, forward_sync_buffers=True: None) == "forward_sync_buffers"
+
+
+def test_a_step_s_own_work_is_stamped_from_the_begin_of_a_step_to_where_it_waits_or_to_the_end() -> None:
+    stamps: list[str] = []
+
+    class Watch:
+        def begin(self, index: int) -> None:
+            stamps.append(f"begin {index}")
+
+        def arrive(self) -> None:
+            stamps.append("arrive")
+
+        def settle(self) -> None:
+            stamps.append("settle")
+
+    watched(lambda index: stamps.append(f"step {index}"), Watch())(7)
+    assert stamps == ["begin 7", "step 7", "arrive"]
