@@ -10,7 +10,7 @@ from queue import SimpleQueue
 from types import FrameType
 from typing import Literal
 
-Message = Literal["interrupt", "worker ended"]
+Message = Literal["interrupt", "workers ended"]
 
 
 class Duty:

@@ -71,12 +71,12 @@ def how_it_ended(
     if end is not None:
         message = end["message"] or "its worker was told to stop by a signal from elsewhere"
         return Ended(end["outcome"], f"{message}; {SMALLER}" if end["outcome"] == "oom" else message)
-    how = f"the worker {_in_words(exit_status)}"
+    how = f"the worker {in_words(exit_status)}"
     if exit_status == -signal.SIGKILL and evidence is not None:
         return Ended("oom", f"{how}: {evidence}; {SMALLER}")
     if disk_full:
         return Ended("failed", f"{how} with the disk full; make room, or choose another folder with --output")
-    words = _last_words(log)
+    words = last_words(log)
     return Ended("failed", f"{how}: {words} (the whole story is in {log_path})" if words else how)
 
 
@@ -152,14 +152,15 @@ def evidence_of_kill(before: Mapping[str, int], after: Mapping[str, int], free_r
     return None
 
 
-def _last_words(log: str) -> str:
+def last_words(log: str) -> str:
     """The line of a log that says why it ends: the last, unless faulthandler's stack of a crash is behind it."""
     lines = log.strip().splitlines()
     crashed = [line for line in lines if line.startswith("Fatal Python error")]
     return (crashed or lines or [""])[-1].strip()
 
 
-def _in_words(exit_status: int | None) -> str:
+def in_words(exit_status: int | None) -> str:
+    """How a process ended, behind its name."""
     if exit_status is None or exit_status >= 0:
         return f"ended with exit status {exit_status}"
     try:

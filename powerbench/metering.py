@@ -52,11 +52,14 @@ class Telemetry:
         self._pressures: Counter[str] = Counter()
         self._lines = LineWriter(rundir.telemetry, header=TELEMETRY_HEADER)
         self._machine = machine
+        self._watched: dict[str, int] = {}
         self._workers = ProcessGauges([], [])
 
     def watch(self, pids: dict[str, int]) -> None:
-        """Sample these processes too, under these names."""
-        self._workers = ProcessGauges(list(pids), list(pids.values()))
+        """Sample these processes too, under these names, from now on."""
+        if pids != self._watched:
+            self._watched = pids
+            self._workers = ProcessGauges(list(pids), list(pids.values()))
 
     def sample(self) -> None:
         """Write the gauges of this moment. Raises OSError where they cannot be written."""

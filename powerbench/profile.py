@@ -215,6 +215,7 @@ def resolve(cell: Cell, *, metered: bool) -> Cell:
     workload.check(cell)
     asked = workload.only_device if cell.device == "auto" else cell.device
     device = DEVICES[choose_device(asked or "auto")]
+    device.check_ranks(cell.ranks)
     reason = device.why_unavailable()
     if reason is not None:
         raise Unavailable(reason)

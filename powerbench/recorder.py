@@ -16,10 +16,10 @@ from types import FrameType
 from typing import NamedTuple
 
 import msgspec
-import psutil
 
+from powerbench.bounds import Suspended, first_record
 from powerbench.duties import Duty, Message, signals_to
-from powerbench.environment import boot_id, describe_environment, suspended_ns
+from powerbench.environment import boot_id
 from powerbench.errors import PowerbenchError
 from powerbench.gauges import MachineGauges
 from powerbench.keeper import SOCKET_VARIABLE, terminal_is_ours
@@ -27,7 +27,7 @@ from powerbench.launch import kept_awake
 from powerbench.metering import Metering, Telemetry
 from powerbench.power import SOURCES, Source
 from powerbench.power.kept import Keeper, our_keeper
-from powerbench.records import Clock, RailRecord, Reading, RunRecord, Status, Supervisor, Window
+from powerbench.records import RailRecord, Reading, RunRecord, Status, Window
 from powerbench.rundir import RunDir, create_recording_dir
 from powerbench.rundir.live import AlreadyLive, Live, Publisher, moved_sensors
 from powerbench.rundir.load import Run, load_run
@@ -87,7 +87,8 @@ def record_power(
     `announce_at` is where runs may find it. Raises PowerbenchError where it cannot be written; what was recorded stays.
     """
     rundir = create_recording_dir(parent, command)
-    record = first_record(rundir, command, unmetered)
+    named = None if command is None else list(command)
+    record = first_record(rundir.path.name, command=named, unmetered=dict(unmetered), ranks=0)
     try:
         rundir.write_record(record)
         rundir.link_latest()
@@ -101,21 +102,6 @@ def record_power(
             f"Cannot go on recording in {rundir.path}: {error.strerror}. What was recorded so far is kept there."
         ) from error
     return load_run(rundir.path)
-
-
-def first_record(rundir: RunDir, command: Sequence[str] | None, unmetered: Mapping[str, str]) -> RunRecord:
-    """What is known before anything is metered."""
-    me = psutil.Process()
-    return RunRecord(
-        id=rundir.path.name,
-        status="running",
-        command=None if command is None else list(command),
-        clock=Clock(boot_id=boot_id(), start_monotonic_ns=time.monotonic_ns(), start_unix_ns=time.time_ns()),
-        environment=describe_environment(),
-        unmetered=dict(unmetered),
-        ranks=0,
-        supervisor=Supervisor(me.pid, me.create_time()),
-    )
 
 
 class Recording:
@@ -140,7 +126,7 @@ class Recording:
         self._interrupts = 0
         self._broken: str | None = None
         self._start_ns = time.monotonic_ns()
-        self._suspended_before = suspended_ns()
+        self._suspended = Suspended()
 
     def __enter__(self) -> Recording:
         with ExitStack() as stack:
@@ -191,18 +177,11 @@ class Recording:
 
     def last_record(self, ended: Ended) -> RunRecord:
         """The record of the ended recording."""
-        slept_ns, before_ns = suspended_ns(), self._suspended_before
-        clock = msgspec.structs.replace(
-            self._record.clock,
-            end_monotonic_ns=time.monotonic_ns(),
-            end_unix_ns=time.time_ns(),
-            suspended_ns=None if slept_ns is None or before_ns is None else slept_ns - before_ns,
-        )
         return msgspec.structs.replace(
             self._record,
             status=ended.status,
             reason=ended.reason,
-            clock=clock,
+            clock=self._suspended.ended(self._record.clock),
             rails=self._metering.rails(),
             notes=self._metering.notes(),
         )
@@ -271,7 +250,7 @@ class Recording:
     def _run(self, command: Sequence[str], stdout: int | None) -> None:
         """Run the command to its end, whatever becomes of the meters."""
         variables = {name: value for name, value in os.environ.items() if name != SOCKET_VARIABLE}
-        process = CommandProcess(command, stdout, variables, lambda: self._inbox.put("worker ended"))
+        process = CommandProcess(command, stdout, variables, lambda: self._inbox.put("workers ended"))
         try:
             with process:
                 while process.exit_status is None:

@@ -49,10 +49,14 @@ class Limits(Struct, frozen=True, kw_only=True):
     """Where a run is stopped because it no longer measures the device: None is no limit.
 
     `swap_out_mb`: megabytes that the machine has written to swap since the first step. `step_seconds`: one step.
+    `rendezvous_seconds`: until the machines of one run have met. `hang_seconds`: no step comes while ranks wait for
+    one another; None is 10 s, or 20 of the usual steps where that is longer.
     """
 
     swap_out_mb: Megabytes | None = 1000.0
     step_seconds: SomeSeconds | None = None
+    rendezvous_seconds: SomeSeconds = 120.0
+    hang_seconds: SomeSeconds | None = None
 
 
 class Cell(Struct, frozen=True, kw_only=True):

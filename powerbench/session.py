@@ -1,4 +1,4 @@
-"""The story of a run: make its directory, start the worker, watch and journal until it ends, write down how."""
+"""The story of a run: make its directory, start the workers, watch and journal until they end, write down how."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 import msgspec
-import psutil
 
+from powerbench.bounds import Suspended, first_record
 from powerbench.duties import Duty, Message, signals_to
-from powerbench.endings import Ended, evidence_of_kill, how_it_ended, log_notes, out_of_memory_kills
-from powerbench.environment import boot_id, describe_environment, suspended_ns
+from powerbench.endings import Ended, evidence_of_kill, out_of_memory_kills
 from powerbench.errors import PowerbenchError
 from powerbench.gauges import MachineGauges
-from powerbench.launch import WORKER, WorkerProcess, kept_awake
+from powerbench.hang import hung
+from powerbench.launch import LAUNCHER, WORKER, Commands, kept_awake
 from powerbench.limits import LimitsGuard
 from powerbench.metering import METERS, Metering, ReadsGauges, Telemetry, choose_for, sources_for
 from powerbench.pace import Pace, Progress
 from powerbench.power import Source
-from powerbench.records import Cell, Clock, RunRecord, Supervisor, Window, phases_of
+from powerbench.records import Cell, Node, RunRecord, Window
 from powerbench.rundir import RunDir, create_run_dir
-from powerbench.rundir.completed import complete_record, with_sampled_peak
-from powerbench.rundir.journal import Journal
+from powerbench.rundir.completed import complete_ranks, with_sampled_peak
+from powerbench.rundir.journals import Journals
 from powerbench.rundir.load import Run, load_run, read_record
 from powerbench.units import NS_PER_S
+from powerbench.workers import Circumstances, NoWorkers, Workers, start_workers
 
 GAUGE_PERIOD_S = 1.0
 TRACE_PERIOD_S = 0.1
@@ -47,22 +48,25 @@ def record_run(
     on_start: Callable[[RunDir], object] = lambda rundir: None,
     on_progress: Callable[[Progress], object] = lambda progress: None,
     progress_period_s: float = 1.0,
+    node: Node | None = None,
     command: Sequence[str] = WORKER,
+    launcher: Sequence[str] = LAUNCHER,
     machine: ReadsGauges | None = None,
     sources: Mapping[str, Source] = METERS,
 ) -> Run:
     """Measure `cell`, which must be resolved, in a new directory below `parent`; the run as it then lies on disk.
 
-    `command` starts a worker, `machine` samples the gauges of the whole machine, and `sources` are the meters.
+    Of a run on several machines this is what one of them does, `node`. `command` starts a worker, `launcher` what
+    starts several, `machine` samples the gauges of the whole machine, and `sources` are the meters.
 
     Raises PowerbenchError where the directory cannot be made or the disk is full; what was recorded stays.
     """
-    rundir = create_run_dir(parent, cell)
-    record = begin(rundir, cell)
+    rundir = create_run_dir(parent, cell, node=node)
+    record = begin(rundir, cell, node)
     on_start(rundir)
     try:
         machine = machine or MachineGauges()
-        with Session(rundir, record, command=command, machine=machine, sources=sources) as session:
+        with Session(rundir, record, commands=Commands(command, launcher), machine=machine, sources=sources) as session:
             ended = session.attend(on_progress, progress_period_s)
             rundir.write_record(session.last_record(ended))
     except OSError as error:
@@ -75,10 +79,10 @@ def record_run(
     return load_run(rundir.path)
 
 
-def begin(rundir: RunDir, cell: Cell) -> RunRecord:
+def begin(rundir: RunDir, cell: Cell, node: Node | None = None) -> RunRecord:
     """Write the first record, from which on the directory is a run. Raises PowerbenchError and leaves no trace."""
     try:
-        record = first_record(rundir, cell)
+        record = first_record(rundir.path.name, cell=cell, ranks=cell.ranks * cell.nnodes, node=node)
         rundir.write_record(record)
     except OSError as error:
         shutil.rmtree(rundir.path, ignore_errors=True)
@@ -96,49 +100,36 @@ def _write_failed(rundir: RunDir, reason: str) -> None:
         rundir.write_record(msgspec.structs.replace(read_record(rundir), status="failed", reason=reason))
 
 
-def first_record(rundir: RunDir, cell: Cell) -> RunRecord:
-    """What is known before anything runs."""
-    me = psutil.Process()
-    return RunRecord(
-        id=rundir.path.name,
-        status="running",
-        cell=cell,
-        clock=Clock(boot_id=boot_id(), start_monotonic_ns=time.monotonic_ns(), start_unix_ns=time.time_ns()),
-        environment=describe_environment(),
-        supervisor=Supervisor(me.pid, me.create_time()),
-    )
-
-
 class Session:
-    """One worker at work, and all that is written down beside it."""
+    """The workers at work, and all that is written down beside them."""
 
     def __init__(
         self,
         rundir: RunDir,
         record: RunRecord,
         *,
-        command: Sequence[str],
+        commands: Commands,
         machine: ReadsGauges,
         sources: Mapping[str, Source],
     ) -> None:
         self._rundir = rundir
         self._record = record
-        self._command = command
+        self._commands = commands
         self._machine = machine
         self._sources = sources_for(record.the_cell, sources)
         self._inbox: SimpleQueue[Message] = SimpleQueue()
         self._duties: list[Duty] = []
-        self._worker: WorkerProcess | None = None
+        self._workers: Workers = NoWorkers()
+        self._are_started = False
         self._stopped: Ended | None = None
         self._kill_at_ns: int | None = None
         self._guard = LimitsGuard(record.the_cell, start_ns=record.clock.start_monotonic_ns)
         self._kills_before = out_of_memory_kills()
-        self._suspended_before = suspended_ns()
+        self._suspended = Suspended()
 
     def __enter__(self) -> Session:
         with ExitStack() as stack:
-            cell = self._record.the_cell
-            self.journal = Journal(self._rundir, rank=0, warmup=cell.warmup, phases=phases_of(cell))
+            self._journals = Journals(self._rundir, self._record)
             self._telemetry = Telemetry(self._rundir, self._machine)
             stack.callback(self._telemetry.close)
             self._metering = Metering(self._rundir, self._telemetry, self._sources)
@@ -152,28 +143,28 @@ class Session:
         self._stack.close()
 
     def attend(self, on_progress: Callable[[Progress], object], progress_period_s: float) -> Ended:
-        """Meters, rest, worker: watch until it is over; how it ended, and why."""
+        """Meters, rest, workers: watch until it is over; how it ended, and why."""
         pace = Pace()
         self._duties = [
             Duty(TRACE_PERIOD_S if self._record.the_cell.trace else GAUGE_PERIOD_S, self._telemetry.sample),
-            Duty(JOURNAL_PERIOD_S, self.journal.update),
+            Duty(JOURNAL_PERIOD_S, self._keep_journals),
             Duty(progress_period_s, lambda: on_progress(self._progress(pace))),
             Duty(LIMITS_PERIOD_S, self._keep_limits),
         ]
         self._start_meters()
         self._rest()
         if self._stopped is None:
-            self._start_worker()
+            self._start_workers()
             self._serve()
-        if self._worker is not None:
-            self._worker.close()
-        self.journal.finish()
+        self._workers.close()
+        self._keep_journals()
+        self._journals.finish()
         self._metering.close()
         return self._ending()
 
     def _progress(self, pace: Pace) -> Progress:
-        started, stopping = self._worker is not None, self._stopped is not None
-        return pace.progress(self._record, self.journal, started=started, stopping=stopping)
+        stopping = self._stopped is not None
+        return pace.progress(self._record, self._journals.look(), started=self._are_started, stopping=stopping)
 
     def _start_meters(self) -> None:
         names, unmetered = choose_for(self._record.the_cell, self._sources)
@@ -199,13 +190,27 @@ class Session:
             idle = Window(start_ns, time.monotonic_ns())
             self._record = msgspec.structs.replace(self._record, windows={"idle": idle})
 
-    def _start_worker(self) -> None:
-        self._rundir.write_record(self._record)  # the worker reads its tail from it, and a killed run its rails
-        self._worker = WorkerProcess(
-            self._rundir, rank=0, command=self._command, when_ended=lambda: self._inbox.put("worker ended")
+    def _start_workers(self) -> None:
+        self._rundir.write_record(self._record)  # workers read their tail from it, and a killed run its rails
+        self._workers = start_workers(
+            self._rundir,
+            self._record,
+            self._journals,
+            commands=self._commands,
+            when_ended=lambda: self._inbox.put("workers ended"),
         )
-        self._stack.callback(self._worker.close)
-        self._telemetry.watch({"worker0": self._worker.pid})
+        self._are_started = True
+        self._stack.callback(self._workers.close)
+        self._telemetry.watch(self._workers.pids())
+
+    def _keep_journals(self) -> None:
+        """Write down what is new: steps, and with several ranks who has come and what they call their run."""
+        self._journals.update()
+        self._telemetry.watch(self._workers.pids())
+        node, run_id = self._record.node, self._workers.run_id()
+        if node is not None and node.id != run_id:
+            self._record = msgspec.structs.replace(self._record, node=msgspec.structs.replace(node, id=run_id))
+            self._rundir.write_record(self._record)
 
     def _pause(self, seconds: float) -> bool:
         """Do the duties for so long; whether the run is to end."""
@@ -213,7 +218,7 @@ class Session:
         return self._stopped is not None
 
     def _serve(self, until_s: float = math.inf) -> None:
-        """Do the duties until then, the worker's end, or an interrupt while there is no worker."""
+        """Do the duties until then, the workers' end, or an interrupt while there are none."""
         while time.monotonic() < until_s:
             due_s = min(until_s, *(duty.due_s for duty in self._duties))
             try:
@@ -222,76 +227,60 @@ class Session:
                 for duty in self._duties:
                     duty.do_if_due()
             else:
-                if message == "worker ended":
+                if message == "workers ended":
                     return
                 self._interrupt()
-            if self._worker is None and self._stopped is not None:
+            if not self._are_started and self._stopped is not None:
                 return
 
     def last_record(self, ended: Ended) -> RunRecord:
         """The record of the ended run."""
-        record = complete_record(self._record, self.journal.events, self.journal.trace)
-        slept_ns = suspended_ns()
-        clock = msgspec.structs.replace(
-            record.clock,
-            end_monotonic_ns=time.monotonic_ns(),
-            end_unix_ns=time.time_ns(),
-            suspended_ns=None
-            if slept_ns is None or self._suspended_before is None
-            else slept_ns - self._suspended_before,
-        )
+        record = complete_ranks(self._record, self._journals.told())
         record = msgspec.structs.replace(
             record,
             status=ended.status,
             reason=ended.reason,
-            clock=clock,
+            clock=self._suspended.ended(record.clock),
             rails=self._metering.rails(),
-            notes=[*record.notes, *log_notes(self._log()), *self._metering.notes()],
+            notes=[*record.notes, *self._workers.notes(), *self._metering.notes()],
         )
         return record if record.peak_memory_bytes is not None else with_sampled_peak(record, self._rundir)
 
     def _interrupt(self) -> None:
-        if self._stopped is not None and self._worker is not None:  # asked twice: now
-            self._worker.kill()
+        if self._stopped is not None:  # asked twice: now
+            self._workers.kill()
         self._stop(Ended("interrupted", "stopped by Ctrl-C or a signal"))
 
-    def _stop(self, ended: Ended) -> None:
+    def _stop(self, ended: Ended, *, grace_s: float = GRACE_S) -> None:
         if self._stopped is None:
             self._stopped = ended
-            if self._worker is not None:
-                self._worker.stop()
-            self._kill_at_ns = time.monotonic_ns() + round(GRACE_S * NS_PER_S)
+            if self._record.node is not None:  # its launcher tells the other machines
+                self._rundir.write_record(msgspec.structs.replace(self._record, reason=ended.reason))
+            self._workers.stop()
+            self._kill_at_ns = time.monotonic_ns() + round(grace_s * NS_PER_S)
 
     def _keep_limits(self) -> None:
         if self._kill_at_ns is not None:
-            if self._worker is not None and time.monotonic_ns() > self._kill_at_ns:
-                self._worker.kill()
+            if time.monotonic_ns() > self._kill_at_ns:
+                self._workers.kill()
             return
-        self.journal.marks.look()
+        now_ns, last = time.monotonic_ns(), self._journals.look().marks
         over = self._guard.over(
-            now_ns=time.monotonic_ns(),
-            last_step_ns=self.journal.marks.last_ns(),
-            open_steps=self.journal.marks.open_steps,
-            gauges=self._telemetry.latest,
+            now_ns=now_ns, last_step_ns=last.last_ns(), open_steps=last.open_steps, gauges=self._telemetry.latest
         )
         if over is not None:
             self._stop(over)
+        elif (hang := hung(self._rundir, self._record, self._journals, now_ns=now_ns)) is not None:
+            self._stop(hang, grace_s=0)  # who hangs does not hear
 
     def _ending(self) -> Ended:
         free = self._telemetry.latest.get("system.memory_available_bytes")
         memory = self._record.environment["memory_bytes"]
-        return how_it_ended(
-            end=self.journal.event("end"),
-            stopped=self._stopped,
-            exit_status=None if self._worker is None else self._worker.exit_status,
-            log=self._log(),
-            log_path=self._rundir.log(0),
-            evidence=evidence_of_kill(
-                self._kills_before, out_of_memory_kills(), None if free is None else free / memory
-            ),
-            disk_full=shutil.disk_usage(self._rundir.path).free < NEARLY_FULL_BYTES,
+        free_ratio = None if free is None else free / memory
+        return self._workers.ending(
+            Circumstances(
+                stopped=self._stopped,
+                evidence=evidence_of_kill(self._kills_before, out_of_memory_kills(), free_ratio),
+                disk_full=shutil.disk_usage(self._rundir.path).free < NEARLY_FULL_BYTES,
+            )
         )
-
-    def _log(self) -> str:
-        log = self._rundir.log(0)
-        return log.read_text("utf-8", errors="replace") if log.exists() else ""

@@ -16,20 +16,25 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import psutil
 
-from powerbench.devices import DEVICES, Device, Timer
+from powerbench.agreement import AgreedSteps, Steps
+from powerbench.devices import DEVICES, Device, Stopwatch, Timer
 from powerbench.endings import in_one_line, is_out_of_memory
 from powerbench.environment import describe_software
 from powerbench.errors import PowerbenchError, Unavailable
+from powerbench.ranks import Ranks, is_peer_loss, joined, rank_of, speak_into
 from powerbench.records import Cell, RunRecord, phases_of
 from powerbench.rundir import RunDir
 from powerbench.rundir.lines import EventWriter
 from powerbench.rundir.load import read_record
 from powerbench.rundir.marks import MarksWriter
 from powerbench.rundir.phases import new_phases_file
+from powerbench.rundir.work import new_work_file
 from powerbench.units import NS_PER_MS, NS_PER_S
 from powerbench.workloads import workload_of
 from powerbench.workloads.laps import Laps
+from powerbench.workloads.share import WHOLE, Share, watched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,12 +51,20 @@ LONG_COLLECTION_NS = NS_PER_MS
 
 
 def main(arguments: list[str]) -> int:
-    """`python -m powerbench.worker RUN_DIR RANK`: measure the cell in RUN_DIR/run.json; returns the exit status."""
-    rundir, rank = RunDir(Path(arguments[0])), int(arguments[1])
+    """`python -m powerbench.worker RUN_DIR [RANK]`: measure the cell in RUN_DIR/run.json; returns the exit status.
+
+    Without RANK it is one of several, which torch's launcher has started and numbered (`RANK` in the environment).
+    """
+    rundir, rank = RunDir(Path(arguments[0])), rank_of(arguments, os.environ)
     Thread(target=end_with_supervisor, name="supervisor", daemon=True).start()
     events = EventWriter(rundir.events(rank))
     record = read_record(rundir)
+    if record.ranks > 1:
+        speak_into(rundir.log(rank))
+        started = psutil.Process().create_time()
+        events.write("started", time_ns=time.monotonic_ns(), pid=os.getpid(), create_time_s=started)
     device = DEVICES[record.the_cell.device]
+    facts: dict[str, Any] = {}
     try:
         outcome, message = measure(record, device, rundir, rank, events), None
     except Unavailable as error:
@@ -59,9 +72,12 @@ def main(arguments: list[str]) -> int:
     except PowerbenchError as error:
         outcome, message = "failed", str(error)
     except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError, and mps has a plain one
-        if not is_out_of_memory(error):
+        if record.ranks > 1 and is_peer_loss(error):
+            outcome, message, facts = "failed", in_one_line(error), {"peer": True}
+        elif is_out_of_memory(error):
+            outcome, message = "oom", in_one_line(error)
+        else:
             raise
-        outcome, message = "oom", in_one_line(error)
     peak, covers = device.peak_memory()
     events.write(
         "end",
@@ -70,8 +86,9 @@ def main(arguments: list[str]) -> int:
         message=message,
         peak_memory_bytes=peak,
         peak_memory_of=covers,
+        **facts,
     )
-    return 0 if outcome == "complete" else 1
+    return 0 if outcome in ("complete", "interrupted") else 1
 
 
 def end_with_supervisor() -> None:
@@ -84,26 +101,58 @@ def end_with_supervisor() -> None:
 
 def measure(record: RunRecord, device: Device, rundir: RunDir, rank: int, events: EventWriter) -> str:
     """Build the cell and step through it; returns the outcome: `complete`, or `interrupted` by SIGINT."""
-    cell = record.the_cell
     complaint = device.confirm()
     if complaint is not None:
         raise Unavailable(complaint)
-    software = describe_software() | set_threads(cell)
-    step, what = workload_of(cell.model).build(cell, device, new_laps(record, device, rundir, rank))
-    marks = MarksWriter(rundir.marks(rank), capacity=most_steps(cell, record.tail_s))
-    timer = device.timer(marks.view, sync_every=cell.sync_every or 0)
-    described = {"device": msgspec.to_builtins(device.describe()), "workload": msgspec.to_builtins(what)}
-    events.write("ready", time_ns=time.monotonic_ns(), **described, environment=software | {**device.settings()})
-    with stop_on_sigint() as stopped, Reporter(events, device) as reporter:
+    software = describe_software() | set_threads(record.the_cell)
+    with joined(record.the_cell, device, rank) as ranks:
+        record = ranks.as_long_on_all(record)
+        cell = record.the_cell
+        watch = new_stopwatch(record, device, rundir, rank)
+        share = WHOLE if watch is None else Share(rank, record.ranks, watch.arrive)
+        step, what = workload_of(cell.model).build(cell, device, new_laps(record, device, rundir, rank), share)
+        marks = MarksWriter(rundir.marks(rank), capacity=most_steps(cell, record.tail_s))
+        timer = device.timer(marks.view, sync_every=cell.sync_every or 0)
+        described = {"device": msgspec.to_builtins(device.describe()), "workload": msgspec.to_builtins(what)}
+        events.write("ready", time_ns=time.monotonic_ns(), **described, environment=software | {**device.settings()})
+        return take_steps(record, device, events, step=step, timer=timer, ranks=ranks, watch=watch)
+
+
+def take_steps(
+    record: RunRecord,
+    device: Device,
+    events: EventWriter,
+    *,
+    step: Step,
+    timer: Timer,
+    ranks: Ranks,
+    watch: Stopwatch | None,
+) -> str:
+    """Step through the windows of the cell, as far as SIGINT lets us; the outcome."""
+    cell = record.the_cell
+    with stop_on_sigint() as asked_to_stop, Reporter(events, device, watch) as reporter:
+        # Of several ranks none stops by itself: the others would wait for it.
+        stopped = asked_to_stop if watch is None else []
+        loop: Steps = Loop(step if watch is None else watched(step, watch), timer, reporter, stopped)
+        if watch is not None:
+            loop = AgreedSteps(loop, largest=ranks.largest, asked_to_stop=asked_to_stop, stopped=stopped)
+        ranks.meet()
         device.synchronize()
         try:
             graphs = compiled_graphs if cell.compile else lambda: 0
-            run_windows(cell, record.tail_s, Loop(step, timer, reporter, stopped), events, graphs=graphs)
+            run_windows(cell, record.tail_s, loop, events, graphs=graphs)
         finally:  # also where a step ran out of memory: the edges before it can be read
             timer.finish()
     if timer.anchor_error_ns is not None:
         events.write("anchor", time_ns=time.monotonic_ns(), error_ns=timer.anchor_error_ns)
     return "interrupted" if stopped else "complete"
+
+
+def new_stopwatch(record: RunRecord, device: Device, rundir: RunDir, rank: int) -> Stopwatch | None:
+    """What tells this rank's own work from its waiting for the others; None where there are none."""
+    if record.ranks == 1:
+        return None
+    return device.stopwatch(new_work_file(rundir.work_marks(rank), steps=most_steps(record.the_cell, record.tail_s)))
 
 
 def new_laps(record: RunRecord, device: Device, rundir: RunDir, rank: int) -> Laps | None:
@@ -118,13 +167,18 @@ def new_laps(record: RunRecord, device: Device, rundir: RunDir, rank: int) -> La
 
 
 def set_threads(cell: Cell) -> dict[str, Any]:
-    """Give torch the threads that the cell asks for, if the cell needs torch; what it then says of itself."""
+    """Give torch the threads that the cell asks for, if the cell needs torch; what it then says of itself.
+
+    Where ranks share a machine, its processor is divided among them, unless a number for each is given.
+    """
     if cell.model == "sleep":
         return {}
     import torch
 
     if cell.threads is not None:
         torch.set_num_threads(cell.threads)
+    elif cell.ranks > 1 and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, torch.get_num_threads() // cell.ranks))
     return {
         "torch": str(torch.__version__),
         "torch_git": torch.version.git_version,
@@ -180,7 +234,7 @@ class Loop:
 
 
 def run_windows(
-    cell: Cell, tail_s: float, loop: Loop, events: EventWriter, *, graphs: Callable[[], int] = lambda: 0
+    cell: Cell, tail_s: float, loop: Steps, events: EventWriter, *, graphs: Callable[[], int] = lambda: 0
 ) -> None:
     """Warm-up, measured steps, tail: one unbroken row of steps, with a fence where one ends and the next begins.
 
@@ -193,7 +247,7 @@ def run_windows(
     if cell.warmup:
         start_ns = timer.fence()
     compiled = graphs()
-    until_ns = start_ns + round((cell.min_seconds or 0) * NS_PER_S)
+    until_ns = start_ns + round(cell.min_seconds * NS_PER_S) if cell.min_seconds else 0
     last = loop.run(first, least=first + cell.steps, until_ns=until_ns, most=most - tail_steps(tail_s))
     end_ns = timer.fence()
     recompiled = graphs() - compiled
@@ -219,11 +273,22 @@ def stop_on_sigint() -> Iterator[list[int]]:
 
 
 class Reporter:
-    """Writes memory gauges, and garbage collections that are full or long, as events; at most once a second."""
+    """Writes memory gauges, and garbage collections that are full or long, as events; at most once a second.
 
-    def __init__(self, events: EventWriter, device: Device, *, clock_ns: Callable[[], int] = time.monotonic_ns) -> None:
+    A rank among several has a `watch`, whose readings are then written too.
+    """
+
+    def __init__(
+        self,
+        events: EventWriter,
+        device: Device,
+        watch: Stopwatch | None = None,
+        *,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
         self._events = events
         self._device = device
+        self._watch = watch
         self._clock_ns = clock_ns
         self._collections: list[tuple[int, int, int]] = []
         self._started_ns = 0
@@ -235,6 +300,7 @@ class Reporter:
     def __exit__(self, *_: object) -> None:
         gc.callbacks.remove(self.collected)
         self._write_collections()
+        self._settle()
 
     def __call__(self, now_ns: int) -> int:
         """Report, and say when to come again (ns)."""
@@ -242,6 +308,7 @@ class Reporter:
         if memory:
             self._events.write("memory", time_ns=now_ns, **memory)
         self._write_collections()
+        self._settle()
         return now_ns + REPORT_EVERY_NS
 
     def collected(self, phase: str, info: dict[str, int]) -> None:
@@ -251,6 +318,10 @@ class Reporter:
             self._started_ns = now
         elif generation == FULL_COLLECTION or now - self._started_ns >= LONG_COLLECTION_NS:
             self._collections.append((self._started_ns, now, generation))
+
+    def _settle(self) -> None:
+        if self._watch is not None:
+            self._watch.settle()
 
     def _write_collections(self) -> None:
         for start, end, generation in self._collections:

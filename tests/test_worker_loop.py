@@ -12,9 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from powerbench.devices.cpu import Cpu
+from powerbench.devices.stopwatches import ClockStopwatch
 from powerbench.records import Cell
 from powerbench.rundir.lines import EventWriter, LineTail, read_events
-from powerbench.worker import LONG_COLLECTION_NS, REPORT_EVERY_NS, Loop, Reporter, most_steps, run_windows
+from powerbench.worker import (
+    LONG_COLLECTION_NS,
+    REPORT_EVERY_NS,
+    Loop,
+    Reporter,
+    most_steps,
+    run_windows,
+    set_threads,
+)
 
 MS = 1_000_000
 
@@ -266,3 +275,43 @@ class TestRoom:
         bench = Bench(tmp_path, step_ns=50_000)
 
         assert bench.run(warmup=0, steps=1, min_seconds=0.5)["steps"] == 5001
+
+
+class TestARankAmongSeveral:
+    def test_has_its_readings_written_with_the_rest_and_at_the_end(self, tmp_path: Path) -> None:
+        work = memoryview(bytearray(16)).cast("q")
+        settled: list[int] = []
+
+        class Watch(ClockStopwatch):
+            def settle(self) -> None:
+                settled.append(len(settled))
+
+        with Reporter(EventWriter(tmp_path / "worker-0.jsonl"), Cpu(), Watch(work)) as reporter:
+            reporter(0)
+
+        assert settled == [0, 1]
+
+    @pytest.mark.parametrize(("ranks", "threads"), [(1, 6), (2, 3), (4, 1), (99, 1)])
+    def test_has_its_part_of_the_processor(self, ranks: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert self.threads_of(Cell(ranks=ranks), monkeypatch) == threads
+
+    def test_has_the_threads_that_are_given_to_each(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert self.threads_of(Cell(ranks=2, threads=5), monkeypatch) == 5
+
+    def test_has_those_of_the_environment_where_they_are_set_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("OMP_NUM_THREADS", "6")
+
+        assert self.threads_of(Cell(ranks=2), monkeypatch, unset=False) == 6
+
+    def threads_of(self, cell: Cell, monkeypatch: pytest.MonkeyPatch, *, unset: bool = True) -> Any:
+        """What a worker sets where torch would take six."""
+        import torch
+
+        if unset:
+            monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        before = torch.get_num_threads()
+        torch.set_num_threads(6)
+        try:
+            return set_threads(cell)["threads"]
+        finally:
+            torch.set_num_threads(before)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 class Planned(Struct, frozen=True, kw_only=True):
     """A measurement to come, or one that has been made, which has a `status`, or cannot be, which has a `reason`.
 
+    `command` measures this cell alone, here or on another machine.
     `as_before_s` is what this very cell took when it was last measured; None where it never was. `as_alike_s` is what
     the most similar cell took, in proportion to the work; None where there is none. `at_least_s` and `at_most_s` are
     what its settings say; None where they say nothing.
@@ -29,6 +30,7 @@ class Planned(Struct, frozen=True, kw_only=True):
     number: int
     repeat: int
     interpreter: str | None = None
+    command: str
     cell: Cell
     status: Status | None = None
     reason: str | None = None
@@ -43,6 +45,7 @@ def planned(measurements: Sequence[Measurement], output: Path, *, retry: Sequenc
     import msgspec
 
     from powerbench.forecast import Forecast, at_least_s, runs_in
+    from powerbench.reports.command import command_of
     from powerbench.sweep import pending
 
     forecast, to_do = Forecast(runs_in(output)), set(pending(measurements, retry=retry))
@@ -52,6 +55,7 @@ def planned(measurements: Sequence[Measurement], output: Path, *, retry: Sequenc
             number=at + 1,
             repeat=one.repeat,
             interpreter=one.interpreter,
+            command=command_of(one.cell),
             cell=one.cell,
             status=one.status,
             reason=one.reason,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from powerbench.interpreter import Interpreter
-    from powerbench.records import Cell
+    from powerbench.records import Cell, Node
     from powerbench.rundir import RunDir
     from powerbench.rundir.load import Run
     from powerbench.sweep import Standing
@@ -39,13 +39,15 @@ def measure(
     standing: Standing | None = None,
     *,
     other: Interpreter | None = None,
+    node: Node | None = None,
 ) -> Run:
     """Measure with progress on stderr; in a sweep, `standing` says where that stands.
 
-    The worker runs in the `other` interpreter where the measurement asks for one.
+    The workers run in the `other` interpreter where the measurement asks for one; of a run on several machines this
+    one is `node`.
     """
     from powerbench.cli.progress import ProgressLine
-    from powerbench.launch import WORKER
+    from powerbench.launch import LAUNCHER, WORKER
     from powerbench.session import record_run
 
     is_of_other = other is not None and standing is not None and standing.measurement.interpreter is not None
@@ -53,7 +55,9 @@ def measure(
         return record_run(
             cell,
             parent=output,
+            node=node,
             command=other.worker if other is not None and is_of_other else WORKER,
+            launcher=other.launcher if other is not None and is_of_other else LAUNCHER,
             on_start=on_start,
             on_progress=line.show,
             progress_period_s=REFRESH_S,

@@ -10,6 +10,7 @@ import typer
 WHAT = "What to measure (an option given again adds cells)"
 DATA = "Real text"
 HOW = "How to measure it"
+MANY = "Many ranks, many machines"
 SWEEP = "Several cells"
 POWER = "Energy"
 RESULT = "Where the result goes"
@@ -107,6 +108,29 @@ MinSeconds = Annotated[
 MaxSeconds = Annotated[
     list[str] | None,
     typer.Option("--max-seconds", metavar="S", help="End the run after so long, finished or not.", rich_help_panel=HOW),
+]
+Ranks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--ranks", metavar="N", help="Processes on this machine, each with --batch-size.", rich_help_panel=MANY
+    ),
+]
+Nnodes = Annotated[
+    str | None,
+    typer.Option("--nnodes", metavar="N", help="Machines, each with --ranks.", rich_help_panel=MANY),
+]
+NodeRank = Annotated[
+    str | None,
+    typer.Option("--node-rank", metavar="K", help="Which of them this is, from 0.", rich_help_panel=MANY),
+]
+Rendezvous = Annotated[
+    str | None,
+    typer.Option(
+        "--rendezvous",
+        metavar="HOST:PORT",
+        help="Where they meet: an address of machine 0 and a free port there.",
+        rich_help_panel=MANY,
+    ),
 ]
 Threads = Annotated[
     list[str] | None, typer.Option("--threads", metavar="N", help="torch's threads on the cpu.", rich_help_panel=HOW)

@@ -93,6 +93,9 @@ def in_words(progress: Progress) -> str:
     """`measuring step 40 of 100, 812 ms/step, 48s left`: with its device and model it fits into 80 columns."""
     if progress.stage == "idle":
         return "measuring the power of the idle machine"
+    node = progress.record.node
+    if progress.stage == "starting" and node is not None and node.id is None:
+        return f"waiting for the other machines at {node.rendezvous}"
     if progress.stage == "starting":
         is_control = progress.record.the_cell.model == "sleep"
         return "starting" if is_control else "starting (loading torch, building the model)"

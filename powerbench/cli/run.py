@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from powerbench.cli import options
+from powerbench.cli.machines import Machines, node_of, options_of, with_slurm
 from powerbench.cli.measuring import measure, require_energy, resolved
 from powerbench.cli.output import print_result, say, text_width
 from powerbench.cli.sweep import asked_for, list_cells, repeated, statuses, sweep
@@ -43,6 +46,10 @@ def run(
     warmup: options.Warmup = None,
     min_seconds: options.MinSeconds = None,
     max_seconds: options.MaxSeconds = None,
+    ranks: options.Ranks = None,
+    nnodes: options.Nnodes = None,
+    node_rank: options.NodeRank = None,
+    rendezvous: options.Rendezvous = None,
     threads: options.Threads = None,
     copy: options.Copy = None,
     sync_every: options.SyncEvery = None,
@@ -71,7 +78,8 @@ def run(
     """
     # Typer that stands on click (before 0.26) keeps what is given several times in tuples.
     typed = {name: list(value) if isinstance(value, tuple) else value for name, value in context.params.items()}
-    plan = asked_for(profile, set_ or [], typed)
+    machines = with_slurm(Machines(nnodes, node_rank, rendezvous), os.environ)
+    plan = asked_for(profile, set_ or [], typed | options_of(machines))
     again = statuses(retry)
     resume = resume or bool(again)
     other = None
@@ -83,9 +91,11 @@ def run(
     if dry_run:
         list_cells(plan, output, other=other, resume=resume, retry=again, json=json)
         return 0
-    if plan.is_sweep or resume or other is not None:
+    several = resume or other is not None
+    node = node_of(machines, replace(plan, is_sweep=plan.is_sweep or several))
+    if plan.is_sweep or several:
         return sweep(plan, output, other=other, resume=resume, retry=again, json=json)
-    measured = measure(resolved(plan.cells[0]), output)
+    measured = measure(resolved(plan.cells[0]), output, node=node)
     show(measured, json=json)
     status = EXIT_STATUS.get(measured.record.status, 1)
     return status or require_energy(measured)

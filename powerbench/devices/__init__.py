@@ -38,6 +38,19 @@ class Timer(Protocol):
         """After the last fence, or when nothing more will come: write the edges that can only be read now."""
 
 
+class Stopwatch(Protocol):
+    """Writes how long a rank works itself in each step: int64 pairs (arrived_ns, work_ns), 0 = not known (yet)."""
+
+    def begin(self, index: int) -> None:
+        """Here begins step `index`."""
+
+    def arrive(self) -> None:
+        """Here ends what the step takes of this rank alone, and it may wait for others; the first in a step counts."""
+
+    def settle(self) -> None:
+        """Write what can be read by now, without waiting."""
+
+
 class Device(Protocol):
     """A kind of device. Only `confirm` and what comes after it may import torch: they run in the worker."""
 
@@ -46,9 +59,14 @@ class Device(Protocol):
     default_sync_every: int
     pins_memory: bool
     """Whether an asynchronous copy needs its source in pinned memory."""
+    backend: str | None
+    """What torch.distributed calls the way in which ranks exchange tensors on it; None where they cannot, with us."""
 
     def why_unavailable(self) -> str | None:
         """One sentence with the remedy, or None if the device seems to be here. Imports no torch."""
+
+    def check_ranks(self, ranks: int) -> None:
+        """Whether so many processes of this machine can step here. Imports no torch. Raises UsageError, Unavailable."""
 
     def confirm(self) -> str | None:
         """The worker's own check, with torch, before it builds anything: one sentence, or None if all is well."""
@@ -67,6 +85,9 @@ class Device(Protocol):
 
     def timer(self, marks: memoryview, *, sync_every: int) -> Timer:
         """A timer that writes into `marks` (int64, two a boundary) and takes an edge at each `sync_every`-th."""
+
+    def stopwatch(self, work: memoryview) -> Stopwatch:
+        """What writes a rank's own work into `work` (int64, two a step), and never waits for the device."""
 
     def memory(self) -> Mapping[str, int | None]:
         """Bytes by gauge (`allocated`, `reserved`, ...), cheap enough for an edge; None where torch does not tell."""

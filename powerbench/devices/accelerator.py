@@ -7,6 +7,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from powerbench.devices.cuda import local_rank
+from powerbench.devices.stopwatches import ClockStopwatch
 from powerbench.devices.timers import FencedTimer
 from powerbench.environment import torch_facts
 from powerbench.records import DeviceRecord
@@ -21,6 +22,7 @@ class Accelerator:
     default_copy: Copy = "blocking"
     default_sync_every = 1
     pins_memory = False  # not every backend can, and asking is an error
+    backend: str | None = None  # each has one of its own, if any
 
     def __init__(self, name: str, torch: Any = None) -> None:
         """`torch` stands in for the module; None imports the real one when it is first needed, in the worker."""
@@ -31,6 +33,9 @@ class Accelerator:
         """By what torch was built for, or the extension of torch that brings the device; no driver is asked."""
         extensions = [f"{point.name} {point.value}" for point in entry_points(group="torch.backends")]
         return why_no_accelerator(self.name, torch=torch_facts(), extensions=extensions)
+
+    def check_ranks(self, ranks: int) -> None:
+        """No driver is asked here: the worker finds out."""
 
     def confirm(self) -> str | None:
         """Ask torch which accelerator it has."""
@@ -72,6 +77,10 @@ class Accelerator:
         """The clock after a synchronize at each `sync_every`-th boundary; with 0, at both ends only."""
         synchronize, index = self._torch().accelerator.synchronize, local_rank()
         return FencedTimer(marks, synchronize=lambda: synchronize(index), sync_every=sync_every)
+
+    def stopwatch(self, work: memoryview) -> ClockStopwatch:
+        """The clock, by which each step is fenced too."""
+        return ClockStopwatch(work)
 
     def memory(self) -> Mapping[str, int | None]:
         """Bytes in tensors and bytes that torch's allocator holds; None where torch does not count them."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from powerbench.devices.stopwatches import ClockStopwatch
 from powerbench.devices.timers import InstantTimer
 from powerbench.environment import processor_name
 from powerbench.records import DeviceRecord
@@ -28,10 +29,14 @@ class Cpu:
     default_copy: Copy = "blocking"
     default_sync_every = 1
     pins_memory = False
+    backend: str | None = "gloo"
 
     def why_unavailable(self) -> str | None:
         """Never: where this runs, there is a processor."""
         return None
+
+    def check_ranks(self, ranks: int) -> None:
+        """They share the cores, however many they are."""
 
     def confirm(self) -> str | None:
         """Nothing to confirm."""
@@ -60,6 +65,10 @@ class Cpu:
     def timer(self, marks: memoryview, *, sync_every: int) -> InstantTimer:
         """Every boundary is an edge, whatever `sync_every` asks."""
         return InstantTimer(marks)
+
+    def stopwatch(self, work: memoryview) -> ClockStopwatch:
+        """The clock: where Python is, the processor is too."""
+        return ClockStopwatch(work)
 
     def memory(self) -> Mapping[str, int | None]:
         """None of its own: the supervisor samples the worker's resident memory from outside."""

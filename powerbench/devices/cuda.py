@@ -9,9 +9,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from powerbench.devices.stopwatches import EventStopwatch
 from powerbench.devices.timers import EventTimer, FencedTimer
 from powerbench.environment import torch_facts
+from powerbench.errors import Unavailable
 from powerbench.records import DeviceRecord
+from powerbench.units import counted
 
 if TYPE_CHECKING:
     from powerbench.devices import Copy
@@ -40,6 +43,7 @@ class Cuda:
     default_copy: Copy = "async"
     default_sync_every = 0
     pins_memory = True
+    backend: str | None = "nccl"  # torch's name for RCCL too
 
     def __init__(self, torch: Any = None) -> None:
         """`torch` stands in for the module; None imports the real one when it is first needed, in the worker."""
@@ -51,6 +55,15 @@ class Cuda:
         return why_no_cuda(
             system=sys.platform, torch=torch_facts(), variables=os.environ, load_library=ctypes.CDLL, kfd=KFD
         )
+
+    def check_ranks(self, ranks: int) -> None:
+        """A GPU for each, as far as the driver and CUDA_VISIBLE_DEVICES tell. Raises Unavailable."""
+        count = visible_gpus(torch=torch_facts(), variables=os.environ, load_library=ctypes.CDLL)
+        if count and ranks > count:  # of no GPU at all there is another sentence
+            raise Unavailable(
+                f"{ranks} ranks need a GPU each, and here {'is' if count == 1 else 'are'} {counted(count, 'GPU')} (by "
+                f"the driver and CUDA_VISIBLE_DEVICES): take --ranks {count}, and more machines for more."
+            )
 
     def confirm(self) -> str | None:
         """Ask torch for this rank's GPU, and make it the current one."""
@@ -122,6 +135,11 @@ class Cuda:
             new_event=lambda: cuda.Event(enable_timing=True),
         )
 
+    def stopwatch(self, work: memoryview) -> EventStopwatch:
+        """Events on the stream on which the step is submitted."""
+        cuda = self._torch().cuda
+        return EventStopwatch(work, new_event=lambda: cuda.Event(enable_timing=True))
+
     def memory(self) -> Mapping[str, int | None]:
         """Bytes in tensors, and bytes that torch's allocator holds, caches included."""
         cuda, index = self._torch().cuda, local_rank()
@@ -179,6 +197,26 @@ def hides_all(visible: str | None) -> bool:
     return first == "" or first.startswith("-")
 
 
+def visible_gpus(
+    *, torch: Mapping[str, str | None], variables: Mapping[str, str], load_library: Callable[[str], Any]
+) -> int | None:
+    """How many GPUs torch will find, without it; None where nobody counts them (ROCm)."""
+    if torch.get("hip") is not None:
+        return None
+    for name, start, count, stop in COUNTERS:
+        try:
+            library = load_library(name)
+        except OSError:
+            continue
+        status, number = _counted(library, start, count, stop)
+        if status != 0:
+            return None
+        named = [each.strip() for each in variables.get("CUDA_VISIBLE_DEVICES", "").split(",")]
+        first_none = next((at for at, each in enumerate(named) if hides_all(each)), len(named))
+        return min(number, first_none) if "CUDA_VISIBLE_DEVICES" in variables else number
+    return None
+
+
 def _why_no_amd(kfd: Path) -> str | None:
     if kfd.exists():
         return None
@@ -186,29 +224,34 @@ def _why_no_amd(kfd: Path) -> str | None:
 
 
 def _why_no_nvidia(load_library: Callable[[str], Any]) -> str | None:
-    for name, *functions in COUNTERS:
+    for name, start, count, stop in COUNTERS:
         try:
             library = load_library(name)
         except OSError:
             continue
-        return _why_none_counted(library, name, *functions)
+        return _why_none_counted(name, *_counted(library, start, count, stop))
     return (
         f"No NVIDIA driver was found ({COUNTERS[0][0]} does not load): install it, or start the container with "
         "--gpus all."
     )
 
 
-def _why_none_counted(library: Any, name: str, start: str, count: str, stop: str | None) -> str | None:
+def _counted(library: Any, start: str, count: str, stop: str | None) -> tuple[int, int]:
+    """The driver's status, 0 where all is well, and how many GPUs it counts."""
     number = ctypes.c_int(0)
     # cuInit takes flags, which must be 0; nvmlInit_v2 takes nothing, and C lets it ignore them.
     status = getattr(library, start)(0) or getattr(library, count)(ctypes.byref(number))
     if stop is not None:
         getattr(library, stop)()
+    return status, number.value
+
+
+def _why_none_counted(name: str, status: int, number: int) -> str | None:
     if status != 0:
         return (
             f"The NVIDIA driver does not answer ({name}: status {status}): see what `nvidia-smi` says, and restart "
             "the machine if the driver was updated."
         )
-    if number.value == 0:
+    if number == 0:
         return "The NVIDIA driver counts no GPU: see whether `nvidia-smi -L` lists one."
     return None

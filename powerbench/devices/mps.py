@@ -7,8 +7,10 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from powerbench.devices.stopwatches import ClockStopwatch
 from powerbench.devices.timers import FencedTimer
 from powerbench.environment import processor_name, torch_version
+from powerbench.errors import UsageError
 from powerbench.records import DeviceRecord
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ class Mps:
     default_copy: Copy = "blocking"
     default_sync_every = 1
     pins_memory = False  # processor and GPU share their memory
+    backend: str | None = None  # one GPU a Mac, and torch has no collectives for it
 
     def __init__(self, torch: Any = None) -> None:
         """`torch` stands in for the module; None imports the real one when it is first needed, in the worker."""
@@ -49,6 +52,14 @@ class Mps:
         return why_no_mps(
             system=sys.platform, machine=platform.machine(), macos=platform.mac_ver()[0], torch_version=torch_version()
         )
+
+    def check_ranks(self, ranks: int) -> None:
+        """One alone: there is one GPU, and torch has no collectives for it."""
+        if ranks > 1:
+            raise UsageError(
+                f"--ranks {ranks} cannot be measured on mps: a Mac has one GPU, over which torch spreads no work; take "
+                "--ranks 1, or --device cpu."
+            )
 
     def confirm(self) -> str | None:
         """Ask torch whether it was built for Metal and finds a GPU."""
@@ -88,6 +99,10 @@ class Mps:
     def timer(self, marks: memoryview, *, sync_every: int) -> FencedTimer:
         """The clock after a synchronize at each `sync_every`-th boundary; with 0, at both ends only."""
         return FencedTimer(marks, synchronize=self._torch().mps.synchronize, sync_every=sync_every)
+
+    def stopwatch(self, work: memoryview) -> ClockStopwatch:
+        """The clock, by which each step is fenced too."""
+        return ClockStopwatch(work)
 
     def memory(self) -> Mapping[str, int | None]:
         """Bytes in tensors, bytes that Metal holds for this process, caches included, and the limit it recommends."""

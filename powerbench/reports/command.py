@@ -43,6 +43,11 @@ def command_for(record: RunRecord, **changes: Any) -> str:
     return shlex.join(["powerbench", "run", *options, *there])
 
 
+def command_of(cell: Cell) -> str:
+    """`powerbench run` with the options that make this cell as it was asked for, its open choices left open."""
+    return shlex.join(["powerbench", "run", *_options(cell, Cell())])
+
+
 def _usual(cell: Cell, *, is_metered: bool) -> Cell:
     """The cell that `powerbench run --device ...` measures."""
     device = DEVICES.get(cell.device)

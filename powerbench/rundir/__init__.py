@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from powerbench.errors import PowerbenchError
-from powerbench.records import Cell, RunRecord
+from powerbench.records import Cell, Node, RunRecord
 
 RECORD = "run.json"
 """The file by which a folder is a run."""
@@ -26,6 +26,8 @@ class RunDir:
         self.record = path / RECORD
         self.energy = path / "energy.csv"
         self.telemetry = path / "telemetry.csv"
+        self.launcher_events = path / "launcher.jsonl"
+        self.launcher_log = path / "launcher.log"
 
     def marks(self, rank: int) -> Path:
         """The memory-mapped marks of a rank."""
@@ -93,12 +95,12 @@ def write_whole(path: Path, record: msgspec.Struct) -> None:
         os.close(folder)
 
 
-def create_run_dir(parent: Path, cell: Cell, *, now: datetime | None = None) -> RunDir:
-    """Make a new run directory below `parent`.
+def create_run_dir(parent: Path, cell: Cell, *, node: Node | None = None, now: datetime | None = None) -> RunDir:
+    """Make a new run directory below `parent`; `node` is which of several machines this is.
 
     Raises PowerbenchError where nothing can be written.
     """
-    return _create(parent, run_name(cell, now or datetime.now(UTC)))
+    return _create(parent, run_name(cell, now or datetime.now(UTC), node=node))
 
 
 def create_recording_dir(parent: Path, command: Sequence[str] | None, *, now: datetime | None = None) -> RunDir:
@@ -123,9 +125,12 @@ def _create(parent: Path, name: str) -> RunDir:
     return RunDir(path)
 
 
-def run_name(cell: Cell, now: datetime) -> str:
-    """`20261123T173000Z-cpu-bert-tiny-inference-b16-s128`."""
-    what = (cell.device, last_name(cell.model), cell.mode, f"b{cell.batch_size}", f"s{cell.sequence_length}")
+def run_name(cell: Cell, now: datetime, *, node: Node | None = None) -> str:
+    """`20261123T173000Z-cpu-bert-tiny-inference-b16-s128`; of 16 ranks on several machines `...-r16-node0`."""
+    what = [cell.device, last_name(cell.model), cell.mode, f"b{cell.batch_size}", f"s{cell.sequence_length}"]
+    ranks = cell.ranks * cell.nnodes
+    what += [f"r{ranks}"] if ranks > 1 else []
+    what += [f"node{node.rank}"] if node is not None else []
     return "-".join((_stamp(now), *map(slug, what)))
 
 

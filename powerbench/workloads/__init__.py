@@ -8,6 +8,7 @@ from powerbench.devices import Device
 from powerbench.records import Cell, WorkloadRecord
 from powerbench.workloads.bert import Bert
 from powerbench.workloads.laps import Laps
+from powerbench.workloads.share import WHOLE, Share
 from powerbench.workloads.sleep import Sleep
 
 
@@ -30,10 +31,13 @@ class Workload(Protocol):
     def work(self, cell: Cell) -> float:
         """How much a step does, in a unit of the workload's own: twice as much takes about twice as long."""
 
-    def build(self, cell: Cell, device: Device, laps: Laps | None = None) -> tuple[Step, WorkloadRecord]:
+    def build(
+        self, cell: Cell, device: Device, laps: Laps | None = None, share: Share = WHOLE
+    ) -> tuple[Step, WorkloadRecord]:
         """Everything that a step needs, in memory and on the device, and what a step is. Only in the worker.
 
-        `laps` takes the stamps of the phases, where the cell asks for any (`phases_of`).
+        `laps` takes the stamps of the phases, where the cell asks for any (`phases_of`). `share` is this rank's part of
+        a step; the record is of all ranks together.
         """
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from powerbench.records import Cell
+from powerbench.workloads.share import WHOLE, Share
 
 if TYPE_CHECKING:
     import torch
@@ -19,8 +20,8 @@ LABELS = 2
 SYNTHETIC_BATCHES = 8
 
 
-def random_pool(cell: Cell, *, vocabulary: int) -> list[Batch]:
-    """Distinct batches of random tokens and labels, in the processor's memory.
+def random_pool(cell: Cell, *, vocabulary: int, share: Share = WHOLE) -> list[Batch]:
+    """Distinct batches of random tokens and labels, in the processor's memory: of each, this rank's rows.
 
     They are input_ids and labels of shape (batch, sequence) and (batch). No attention mask goes with them: nothing is
     padded, and given a mask transformers asks `mask.all()` in each forward pass, which waits for the device in the
@@ -29,13 +30,13 @@ def random_pool(cell: Cell, *, vocabulary: int) -> list[Batch]:
     import torch
 
     generator = torch.Generator().manual_seed(cell.seed)
-    shape = (cell.batch_size, cell.sequence_length)
+    shape = (cell.batch_size * share.ranks, cell.sequence_length)
 
     def batch() -> Batch:
         made = {"input_ids": torch.randint(vocabulary, shape, generator=generator)}
         if cell.mode == "training":
             made["labels"] = torch.randint(LABELS, shape[:1], generator=generator)
-        return made
+        return share.of(made, cell.batch_size)
 
     return [batch() for _ in range(SYNTHETIC_BATCHES if cell.batches is None else cell.batches)]
 

@@ -12,6 +12,7 @@ from powerbench.workloads.inputs import Inputs, account_of, fetched, random_inpu
 from powerbench.workloads.models import check_model, facts_of, load_config, load_model, revision_of
 from powerbench.workloads.operations import flop_of
 from powerbench.workloads.phased import phased_inference_step, phased_training_step
+from powerbench.workloads.share import WHOLE, Averaged, Share
 from powerbench.workloads.steps import inference_step, training_step
 from powerbench.workloads.text import check_text, load_text
 
@@ -46,22 +47,25 @@ class Bert:
         a_sample = flop_of(facts, mode=cell.mode, tokens=cell.sequence_length)
         return a_sample * cell.batch_size * cell.accumulation
 
-    def build(self, cell: Cell, device: Device, laps: Laps | None = None) -> tuple[Step, WorkloadRecord]:
+    def build(
+        self, cell: Cell, device: Device, laps: Laps | None = None, share: Share = WHOLE
+    ) -> tuple[Step, WorkloadRecord]:
         """The model on the device, its batches, and the step over them."""
         import torch
 
         leave_no_thread()
         torch.manual_seed(cell.seed)
-        text = None if cell.dataset == SYNTHETIC else load_text(cell, most=rows_needed(cell))
+        text = None if cell.dataset == SYNTHETIC else load_text(cell, most=rows_needed(cell, share))
         config = load_config(cell, labels=LABELS if text is None else text.classes)
-        inputs = random_inputs(cell, config) if text is None else text_inputs(cell, text, config)
+        inputs = random_inputs(cell, config, share) if text is None else text_inputs(cell, text, config, share)
         model = load_model(cell, config).to(device.torch_device())
         model.train(cell.mode == "training" and cell.dropout)
-        step = make_step(cell, torch.compile(model) if cell.compile else model, inputs, device, laps)
+        account = account_of(cell, config, inputs, share)
+        step = make_step(cell, ready_to_run(cell, model, inputs, device, share), inputs, device, laps)
         record = WorkloadRecord(
-            samples_per_step=cell.batch_size * cell.accumulation,
+            samples_per_step=cell.batch_size * share.ranks * cell.accumulation,
             parameters=sum(parameter.numel() for parameter in model.parameters()),
-            **account_of(cell, config, inputs),
+            **account | {"notes": account["notes"] + notes_of(cell, share)},
             compile_s=compile_now(step, device) if cell.compile else None,
             architecture=type(model).__name__,
             revision=revision_of(cell),
@@ -76,7 +80,21 @@ def leave_no_thread() -> None:
     tqdm.monitor_interval = 0
 
 
-def make_step(cell: Cell, model: PreTrainedModel, inputs: Inputs, device: Device, laps: Laps | None) -> Step:
+def ready_to_run(
+    cell: Cell, model: PreTrainedModel, inputs: Inputs, device: Device, share: Share
+) -> PreTrainedModel | Averaged:
+    """The model as a step calls it: compiled where that is asked for, and shared by the ranks that train it."""
+    import torch
+
+    if share.ranks == 1 or cell.mode == "inference":
+        return torch.compile(model) if cell.compile else model
+    averaged = Averaged(cell, model, to_device(cell, device)(inputs.pool[0]), share)
+    # The weights are equal by the seed; what drops out is not to be: the rows are others.
+    torch.manual_seed(cell.seed + share.rank)
+    return averaged
+
+
+def make_step(cell: Cell, model: PreTrainedModel | Averaged, inputs: Inputs, device: Device, laps: Laps | None) -> Step:
     """The step of the cell's mode, plain, or with stamps between its phases."""
     fetch = fetched(cell, inputs, device, laps)
     copy = to_device(cell, device)
@@ -85,6 +103,13 @@ def make_step(cell: Cell, model: PreTrainedModel, inputs: Inputs, device: Device
         return make_phased(cell, model, fetch, copy, device, laps)
     make = training_step if cell.mode == "training" else inference_step
     return make(cell, model, lambda index: copy(fetch(index)), device)
+
+
+def notes_of(cell: Cell, share: Share) -> list[str]:
+    """What to know of the phases of ranks that train together."""
+    if share.ranks == 1 or not cell.phases or cell.mode == "inference":
+        return []
+    return ["The backward phase holds the averaging of the gradients, and so the wait for the slowest rank."]
 
 
 def compile_now(step: Step, device: Device) -> float:

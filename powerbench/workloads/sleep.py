@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from powerbench.errors import UsageError
 from powerbench.records import Cell, WorkloadRecord, phases_of
+from powerbench.workloads.share import WHOLE, Share
 
 if TYPE_CHECKING:
     from powerbench.devices import Device
@@ -30,7 +31,9 @@ class Sleep:
         """Milliseconds."""
         return cell.sleep_ms
 
-    def build(self, cell: Cell, device: Device, laps: Laps | None = None) -> tuple[Step, WorkloadRecord]:
+    def build(
+        self, cell: Cell, device: Device, laps: Laps | None = None, share: Share = WHOLE
+    ) -> tuple[Step, WorkloadRecord]:
         """Nothing to build."""
         seconds = cell.sleep_ms / 1000
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from powerbench.errors import PowerbenchError
 from powerbench.records import Cell
 from powerbench.workloads.models import errors_told, is_folder, source_of
+from powerbench.workloads.share import WHOLE, Share
 from powerbench.workloads.text import Text
 
 if TYPE_CHECKING:
@@ -49,33 +50,47 @@ def load_tokenizer(cell: Cell, config: PreTrainedConfig) -> PreTrainedTokenizerB
 
 
 class TextBatches:
-    """Makes the batches of a text: `tokens` are those of each batch without its padding, `cut` texts were too long."""
+    """Makes a rank's rows of the batches of a text.
 
-    def __init__(self, cell: Cell, text: Text, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.count = len(text.texts) // cell.batch_size
+    `tokens` are those of each batch of all ranks without its padding, `cut` texts were too long. Each rank looks at the
+    whole of a batch once: all pad to what is the longest of any.
+    """
+
+    def __init__(self, cell: Cell, text: Text, tokenizer: PreTrainedTokenizerBase, share: Share = WHOLE) -> None:
+        self._size = cell.batch_size * share.ranks
+        self.count = len(text.texts) // self._size
         self.tokens: list[int] = []
         self.cut = 0
         self._cell = cell
         self._text = text
         self._tokenizer = tokenizer
+        self._share = share
+        self._shapes: list[tuple[int, bool]] = []  # of each batch its length, and whether any of it is padding
 
     def pool(self) -> list[Batch]:
         """All of them, with what is known of them from then on."""
-        return [self._made(self._text.texts, index, keep_account=True) for index in range(self.count)]
+        return [self._made(self._text.texts, index) for index in range(self.count)]
 
     def read(self, index: int) -> Batch:
-        """The batch of a step, read and made anew."""
-        at, size = index % self.count, self._cell.batch_size
-        texts = self._text.read(at * size, (at + 1) * size)
-        return self._collated(self._encoded(texts), self._text.labels[at * size : (at + 1) * size])
+        """The batch of a step, read and made anew: its own rows alone."""
+        at = index % self.count
+        rows = self._share.rows(self._cell.batch_size)
+        first, end = at * self._size + rows.start, at * self._size + rows.stop
+        texts, labels = self._text.read(first, end), self._text.labels[first:end]
+        if self._share.ranks == 1:
+            return self._collated(self._encoded(texts), labels)
+        length, padded = self._shapes[at]
+        return self._collated(self._encoded(texts, length=length), labels, padded=padded)
 
-    def _made(self, texts: Sequence[str], index: int, *, keep_account: bool) -> Batch:
-        size = self._cell.batch_size
+    def _made(self, texts: Sequence[str], index: int) -> Batch:
+        size = self._size
         some = list(texts[index * size : (index + 1) * size])
         encoded = self._encoded(some)
         self.tokens.append(int(encoded["attention_mask"].sum()))
         self.cut += self._too_long(some, encoded)
-        return self._collated(encoded, self._text.labels[index * size : (index + 1) * size])
+        batch = self._collated(encoded, self._text.labels[index * size : (index + 1) * size])
+        self._shapes.append((int(batch["input_ids"].shape[1]), "attention_mask" in batch))
+        return self._share.of(batch, self._cell.batch_size)
 
     def _too_long(self, texts: list[str], encoded: Any) -> int:
         if encoded.encodings is not None:
@@ -83,22 +98,23 @@ class TextBatches:
         # A tokenizer written in Python (BERTweet's, Japanese BERT's) does not say what it cut.
         return sum(len(whole) > self._cell.sequence_length for whole in self._tokenizer(texts)["input_ids"])
 
-    def _encoded(self, texts: list[str]) -> Any:
+    def _encoded(self, texts: list[str], *, length: int | None = None) -> Any:
+        """`texts` as tokens, padded as the cell asks; or to `length`."""
         return self._tokenizer(
             texts,
             truncation=True,
-            max_length=self._cell.sequence_length,
-            padding=self._cell.pad,
+            max_length=self._cell.sequence_length if length is None else length,
+            padding=self._cell.pad if length is None else "max_length",
             return_attention_mask=True,
             return_tensors="pt",
         )
 
-    def _collated(self, encoded: Any, labels: list[int]) -> Batch:
+    def _collated(self, encoded: Any, labels: list[int], *, padded: bool | None = None) -> Batch:
         import torch
 
         batch = {"input_ids": encoded["input_ids"]}
         # Without padding there is nothing to mask, and a mask costs a wait for the device (batches.py).
-        if not bool(encoded["attention_mask"].all()):
+        if not bool(encoded["attention_mask"].all()) if padded is None else padded:
             batch["attention_mask"] = encoded["attention_mask"]
         if self._cell.mode == "training":
             batch["labels"] = torch.tensor(labels)

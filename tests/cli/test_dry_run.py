@@ -16,7 +16,8 @@ NAME = "cpu bert-tiny inference, batch 16 x sequence 128"
 
 
 def table(*rows: dict[str, Any], cooldown_seconds: float = 0.0) -> list[str]:
-    planned = [Planned(number=at + 1, repeat=1, cell=CELL, **row) for at, row in enumerate(rows)]
+    facts: dict[str, Any] = {"repeat": 1, "command": "powerbench run", "cell": CELL}
+    planned = [Planned(number=number, **facts, **row) for number, row in enumerate(rows, 1)]
     return as_table(planned, Names([Measurement(cell=CELL)]), cooldown_seconds=cooldown_seconds).splitlines()
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from powerbench.cli.progress import in_words, whole_left_s
 from powerbench.pace import Progress, Stage
+from powerbench.records import Node
 from powerbench.rundir.sweeps import Measurement
 from powerbench.sweep import Standing
 from tests.rundir import a_cell, a_record
@@ -32,6 +34,14 @@ def standing(stage: Stage, *, model: str = "bert-tiny", **changes: Any) -> str:
 )
 def test_each_stage_has_its_words(stage: Stage, model: str, words: str) -> None:
     assert standing(stage, model=model) == words
+
+
+def test_one_of_several_machines_waits_for_the_others_until_they_have_met() -> None:
+    node = Node(rank=1, rendezvous="alpha:29500")
+    alone, met = (a_record(cell=a_cell(), node=each) for each in (node, replace(node, id="a run")))
+
+    assert standing("starting", record=alone) == "waiting for the other machines at alpha:29500"
+    assert standing("starting", record=met) == "starting (loading torch, building the model)"
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,23 @@ def test_the_default_copy_and_fences_are_settings_that_a_cell_can_hold(device: D
 
 
 @every_device
+def test_ranks_exchange_by_a_backend_that_torch_has_or_not_at_all(device: Device) -> None:
+    from torch.distributed import Backend
+
+    assert device.backend is None or device.backend in Backend.backend_list
+
+
+@every_device
+def test_the_stopwatch_is_silent_until_a_step_begins(device: Device) -> None:
+    work = memoryview(bytearray(16)).cast("q")
+    watch = device.stopwatch(work)
+    watch.arrive()
+    watch.settle()
+
+    assert work.tolist() == [0, 0]
+
+
+@every_device
 def test_why_it_is_unavailable_is_one_sentence_that_says_what_to_do(device: Device) -> None:
     reason = device.why_unavailable()
 

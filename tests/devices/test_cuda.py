@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from powerbench.devices.cuda import Cuda, why_no_cuda
+from powerbench.devices.cuda import Cuda, visible_gpus, why_no_cuda
 from powerbench.devices.timers import EventTimer, FencedTimer
 from powerbench.records import DeviceRecord
 from tests.devices.fake import (
@@ -289,3 +289,22 @@ def test_an_older_torch_without_a_setting_leaves_it_unknown() -> None:
 
     assert Cuda(old).settings()["matmul_fp32_precision"] is None
     assert Cuda(old).settings()["cudnn_version"] == 90100
+
+
+class TestHowManyGpusThereAre:
+    @pytest.mark.parametrize(
+        ("visible", "count"),
+        [(None, 8), ("0,1", 2), ("3", 1), ("0,1,-1,2", 2), ("GPU-aa,GPU-bb,GPU-cc", 3), ("", 0)],
+    )
+    def test_is_what_the_driver_counts_and_what_is_not_hidden(self, visible: str | None, count: int) -> None:
+        variables = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+        eight = loader(nvidia_ml=FakeLibrary(count=8))
+
+        assert visible_gpus(torch=BUILT_FOR_CUDA, variables=variables, load_library=eight) == count
+
+    def test_is_unknown_where_nobody_counts_them(self) -> None:
+        silent = loader(nvidia_ml=FakeLibrary(count=8, status=18))
+
+        assert visible_gpus(torch=BUILT_FOR_CUDA, variables={}, load_library=silent) is None
+        assert visible_gpus(torch=BUILT_FOR_CUDA, variables={}, load_library=loader()) is None
+        assert visible_gpus(torch=BUILT_FOR_ROCM, variables={}, load_library=loader()) is None

@@ -110,10 +110,14 @@ def running_in(parent: Path) -> Path:
     return record.parent
 
 
-def stepping_in(parent: Path, *, steps: int = 3) -> Path:
-    """The run directory below `parent`, once so many steps have been marked."""
+def stepping_in(parent: Path, *, steps: int = 3, ranks: Sequence[int] = (0,)) -> Path:
+    """The run directory below `parent`, once so many steps of each of these ranks have been marked."""
     run = running_in(parent)
-    wait_for(lambda: len(marked_ns(run)) > steps, f"{steps} marked steps in {run}")
+    wait_for(
+        lambda: all(len(marked_ns(run, rank)) > steps for rank in ranks) or record_of(run)["status"] != "running",
+        f"{steps} marked steps in {run}",
+    )
+    assert record_of(run)["status"] == "running", f"ended without a step: {record_of(run)['reason']}"
     return run
 
 
@@ -156,10 +160,10 @@ def swept(folder: Path) -> Iterator[None]:
             let_go_of(command)
 
 
-def marked_ns(run: Path) -> list[int]:
+def marked_ns(run: Path, rank: int = 0) -> list[int]:
     """The boundaries in the marks as they lie in the file, by the moment of submission: a witness of its own."""
     try:
-        data = (run / "marks-0.bin").read_bytes()
+        data = (run / f"marks-{rank}.bin").read_bytes()
     except FileNotFoundError:
         return []
     submits = [submit for submit, _ in struct.iter_unpack("<qq", data)]
@@ -167,7 +171,7 @@ def marked_ns(run: Path) -> list[int]:
 
 
 class Row(NamedTuple):
-    """A row of steps-0.csv, read by hand."""
+    """A row of a steps.csv, read by hand."""
 
     step: int
     stage: str
@@ -176,9 +180,9 @@ class Row(NamedTuple):
     end_ns: int | None
 
 
-def rows_of(run: Path) -> list[Row]:
-    """The rows of steps-0.csv."""
-    header, *lines = (run / "steps-0.csv").read_text("ascii").splitlines()
+def rows_of(run: Path, rank: int = 0) -> list[Row]:
+    """The rows of a rank's steps.csv."""
+    header, *lines = (run / f"steps-{rank}.csv").read_text("ascii").splitlines()
     assert header == "step,stage,start_ns,submit_ns,end_ns"
     fields = [line.split(",") for line in lines]
     return [Row(int(a), b, int(c), int(d), int(e) if e else None) for a, b, c, d, e in fields]

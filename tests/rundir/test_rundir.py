@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from powerbench.errors import PowerbenchError
+from powerbench.records import Node
 from powerbench.rundir import RunDir, create_run_dir, run_name, slug
 from powerbench.rundir.load import read_record
 from tests.rundir import a_cell, a_record
@@ -22,6 +23,13 @@ NAME = "20261123T173000Z-cpu-bert-tiny-inference-b16-s128"
 
 def test_a_run_is_named_by_its_start_and_its_cell() -> None:
     assert run_name(a_cell(), NOW) == NAME
+
+
+def test_of_several_ranks_their_number_is_named_and_of_several_machines_which_it_is() -> None:
+    node = Node(rank=1, rendezvous="alpha:29500")
+
+    assert run_name(a_cell(ranks=8), NOW) == f"{NAME}-r8"
+    assert run_name(a_cell(ranks=8, nnodes=2), NOW, node=node) == f"{NAME}-r16-node1"
 
 
 def test_the_start_is_in_universal_time_wherever_it_was() -> None:

@@ -18,6 +18,7 @@ from powerbench.devices import Device
 from powerbench.records import Cell, WorkloadRecord
 from powerbench.workloads import WORKLOADS, Step
 from powerbench.workloads.laps import Laps
+from powerbench.workloads.share import WHOLE, Share
 
 MB = 1 << 20
 KEPT_BYTES = MB // 2
@@ -40,7 +41,9 @@ class Leaking:
     def work(self, cell: Cell) -> float:
         return 1.0
 
-    def build(self, cell: Cell, device: Device, laps: Laps | None = None) -> tuple[Step, WorkloadRecord]:
+    def build(
+        self, cell: Cell, device: Device, laps: Laps | None = None, share: Share = WHOLE
+    ) -> tuple[Step, WorkloadRecord]:
         def step(index: int, /) -> None:
             kept.append(os.urandom(4096) * (KEPT_BYTES // 4096))
             time.sleep(STEP_S)
@@ -65,7 +68,9 @@ class Paging:
     def work(self, cell: Cell) -> float:
         return 1.0
 
-    def build(self, cell: Cell, device: Device, laps: Laps | None = None) -> tuple[Step, WorkloadRecord]:
+    def build(
+        self, cell: Cell, device: Device, laps: Laps | None = None, share: Share = WHOLE
+    ) -> tuple[Step, WorkloadRecord]:
         with self._file.open("wb+") as file:  # written here: a page counts for the group that was first to touch it
             file.write(os.urandom(FILE_BYTES))
             os.fsync(file.fileno())

@@ -1,4 +1,7 @@
-"""`misbehaving.py WAY RUN_DIR RANK`: the real worker, whose sixth step goes wrong in one of these ways."""
+"""`misbehaving.py WAY[@RANK] RUN_DIR [RANK]`: the real worker, whose sixth step goes wrong in one of these ways.
+
+Of several ranks all do, or the one that is named.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from powerbench.devices import Device
 from powerbench.records import Cell, WorkloadRecord
 from powerbench.workloads import WORKLOADS, Step
 from powerbench.workloads.laps import Laps
+from powerbench.workloads.share import WHOLE, Share
 
 METAL = """\
 Error: command buffer exited with error status.
@@ -65,8 +69,23 @@ def falls_back() -> None:
     warnings.warn(FALLBACK, UserWarning, stacklevel=1)
 
 
+def runs_out() -> None:
+    raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+
+def hangs() -> None:
+    time.sleep(1e6)
+
+
+def behaves() -> None:
+    """Nothing goes wrong."""
+
+
 WAYS: dict[str, Callable[[], None]] = {
-    way.__name__: way for way in (raises, is_killed, crashes, eats, runs_out_on_metal, fails_on_metal, falls_back)
+    way.__name__: way
+    for way in (
+        *(raises, is_killed, crashes, eats, runs_out_on_metal, fails_on_metal, falls_back, runs_out, hangs, behaves),
+    )
 }
 
 
@@ -84,7 +103,9 @@ class Misbehaving:
     def work(self, cell: Cell) -> float:
         return 1.0
 
-    def build(self, cell: Cell, device: Device, laps: Laps | None = None) -> tuple[Step, WorkloadRecord]:
+    def build(
+        self, cell: Cell, device: Device, laps: Laps | None = None, share: Share = WHOLE
+    ) -> tuple[Step, WorkloadRecord]:
         def step(index: int, /) -> None:
             time.sleep(0.002)
             if index == SIXTH:
@@ -94,5 +115,6 @@ class Misbehaving:
 
 
 if __name__ == "__main__":
-    WORKLOADS["sleep"] = Misbehaving(sys.argv[1])
+    way, _, rank = sys.argv[1].partition("@")
+    WORKLOADS["sleep"] = Misbehaving(way if rank in ("", os.environ.get("RANK")) else "behaves")
     raise SystemExit(worker.main(sys.argv[2:]))

@@ -15,6 +15,7 @@ from powerbench.devices.timers import FencedTimer
 from powerbench.records import Cell, DeviceRecord, WorkloadRecord
 from powerbench.workloads import WORKLOADS, Step
 from powerbench.workloads.laps import Laps
+from powerbench.workloads.share import WHOLE, Share
 from tests.devices.fake import MS, FakeDevice, S
 
 NAME, UUID = "like-cuda", "GPU-abacus"
@@ -125,7 +126,9 @@ class Slowing:
     def work(self, cell: Cell) -> float:
         return 1.0
 
-    def build(self, cell: Cell, device: Device, laps: Laps | None = None) -> tuple[Step, WorkloadRecord]:
+    def build(
+        self, cell: Cell, device: Device, laps: Laps | None = None, share: Share = WHOLE
+    ) -> tuple[Step, WorkloadRecord]:
         def step(index: int, /) -> None:
             if index == FAST:
                 self._changed.touch()
