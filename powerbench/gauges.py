@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
+from typing import Protocol
 
 import psutil
 
+from powerbench.procfs import CoreTimes, MemoryFiles, MemoryUse, ProcessFiles, Usage
 from powerbench.records import Gauge
 
 # A little under a second: who samples each second gets them each time.
@@ -26,7 +27,8 @@ class MachineGauges:
 
     def __init__(self, clock_ns: Callable[[], int] = time.monotonic_ns) -> None:
         self._clock_ns = clock_ns
-        self._times = psutil.cpu_times()
+        self._look_at_cores, self._look_at_memory = looks_at_machine()
+        self._spent = self._look_at_cores()
         self._costly_ns = -COSTLY_PERIOD_NS
 
     def read(self) -> list[Gauge]:
@@ -39,34 +41,44 @@ class MachineGauges:
         return [Gauge(now, name, value) for name, value in values.items() if value is not None]
 
     def _costly(self) -> dict[str, float | None]:
-        swap = psutil.swap_memory()
+        memory = self._look_at_memory()
+        # On macOS psutil gives pageins and pageouts here, which are of files too, and not what the compressor swaps.
+        kind = "page" if sys.platform == "darwin" else "swap"
         return {
             "system.load_1min": os.getloadavg()[0],
-            "system.memory_available_bytes": psutil.virtual_memory().available,
-            "system.swap_used_bytes": swap.used,
-            **self._paging(swap.sin, swap.sout),
+            "system.memory_available_bytes": memory.available_bytes,
+            "system.swap_used_bytes": memory.swap_used_bytes,
+            f"system.{kind}_in_bytes": memory.in_bytes,
+            f"system.{kind}_out_bytes": memory.out_bytes,
             "cpu.clock_mhz": _clock_mhz(),
         }
 
-    def _paging(self, read_bytes: int, written_bytes: int) -> dict[str, float | None]:
-        # On macOS psutil gives pageins and pageouts here, which are of files too, and not what the compressor swaps.
-        kind = "page" if sys.platform == "darwin" else "swap"
-        return {f"system.{kind}_in_bytes": read_bytes, f"system.{kind}_out_bytes": written_bytes}
-
     def _ratios(self) -> dict[str, float | None]:
         """The share of the cores' time that was busy, and what of it a hypervisor gave to others (Linux)."""
-        before, self._times = self._times, psutil.cpu_times()
-        spent = [after - was for after, was in zip(self._times, before, strict=True)]
+        before, self._spent = self._spent, self._look_at_cores()
+        spent = {what: now - before[what] for what, now in self._spent.items()}
         # guest time is counted in user time as well (man 5 proc)
-        named = dict(zip(self._times._fields, spent, strict=True))
-        total = sum(spent) - named.get("guest", 0.0) - named.get("guest_nice", 0.0)
+        total = sum(spent.values()) - spent.get("guest", 0.0) - spent.get("guest_nice", 0.0)
         if total <= 0:
             return {}
-        stolen = named.get("steal")
+        stolen = spent.get("steal")
         return {
-            "system.cpu_ratio": 1 - (named["idle"] + named.get("iowait", 0.0)) / total,
+            "system.cpu_ratio": 1 - (spent["idle"] + spent.get("iowait", 0.0)) / total,
             "system.steal_ratio": None if stolen is None else stolen / total,
         }
+
+
+def looks_at_machine() -> tuple[Callable[[], Mapping[str, float]], Callable[[], MemoryUse]]:
+    """Looks at what the time of all cores has gone to so far, in one unit or another, and at the memory."""
+    if sys.platform == "linux":
+        return CoreTimes().look, MemoryFiles().look
+    return lambda: psutil.cpu_times()._asdict(), memory_by_psutil
+
+
+def memory_by_psutil() -> MemoryUse:
+    """The memory as psutil shows it anywhere."""
+    swap = psutil.swap_memory()
+    return MemoryUse(psutil.virtual_memory().available, swap.used, swap.sin, swap.sout)
 
 
 def is_of_machine(name: str) -> bool:
@@ -78,57 +90,57 @@ class ProcessGauges:
     """Samples the processes of the run from outside; one that has ended has no gauges."""
 
     def __init__(self, names: Sequence[str], pids: Sequence[int]) -> None:
-        self._processes: list[tuple[str, psutil.Process]] = []
+        self._processes: list[tuple[str, LooksAtProcess]] = []
         for name, pid in zip(names, pids, strict=True):
-            with suppress(psutil.Error):
-                self._processes.append((name, psutil.Process(pid)))
+            with suppress(OSError, psutil.Error):
+                self._processes.append((name, process_at(pid)))
         self._before: dict[str, tuple[int, float]] = {}
 
     def read(self) -> list[Gauge]:
         """Resident memory, pages read back from disk so far, busy cores since the last sample, and waits for one."""
         gauges: list[Gauge] = []
         for name, process in self._processes:
-            with suppress(psutil.Error):
-                gauges += self._read(name, process)
+            with suppress(OSError, psutil.Error):
+                gauges += self._gauges(name, time.monotonic_ns(), process.look())
         return gauges
 
-    def _read(self, name: str, process: psutil.Process) -> list[Gauge]:
-        with process.oneshot():
-            now = time.monotonic_ns()
-            memory, times = process.memory_info(), process.cpu_times()
-        # A process that is ending holds no memory any more: that is no reading of the run's.
-        gauges = [Gauge(now, f"{name}.rss_bytes", memory.rss)] if memory.rss else []
-        page_ins = getattr(memory, "pageins", None) if sys.platform == "darwin" else _major_faults(process.pid)
-        if page_ins is not None:
-            gauges.append(Gauge(now, f"{name}.page_ins", page_ins))
-        waited_s = _waited_s(process.pid)
-        if waited_s is not None:
-            gauges.append(Gauge(now, f"{name}.waited_s", waited_s))
-        busy_s = times.user + times.system
+    def _gauges(self, name: str, now: int, usage: Usage) -> Iterator[Gauge]:
+        if usage.rss_bytes:  # a process that is ending holds no memory any more: that is no reading of the run's
+            yield Gauge(now, f"{name}.rss_bytes", usage.rss_bytes)
+        if usage.page_ins is not None:
+            yield Gauge(now, f"{name}.page_ins", usage.page_ins)
+        if usage.waited_s is not None:
+            yield Gauge(now, f"{name}.waited_s", usage.waited_s)
         if name in self._before:
             then, busy_then_s = self._before[name]
-            gauges.append(Gauge(now, f"{name}.cpu_cores", (busy_s - busy_then_s) / ((now - then) / 1e9)))
-        self._before[name] = (now, busy_s)
-        return gauges
+            yield Gauge(now, f"{name}.cpu_cores", (usage.busy_s - busy_then_s) / ((now - then) / 1e9))
+        self._before[name] = (now, usage.busy_s)
 
 
-def _major_faults(pid: int) -> int | None:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text("ascii", errors="replace")
-    except OSError:
-        return None
-    # man 5 proc: majflt is field 12; the name, field 2, may hold anything but ends with the last parenthesis.
-    return int(stat.rpartition(")")[2].split()[9])
+class LooksAtProcess(Protocol):
+    """A process that can be looked at from outside."""
+
+    def look(self) -> Usage:
+        """What it has used by now. Raises OSError or psutil.Error once it is gone."""
 
 
-def _waited_s(pid: int) -> float | None:
-    """How long the process's first thread, which makes the steps, could have run and had no core; None off Linux."""
-    try:
-        fields = Path(f"/proc/{pid}/schedstat").read_text("ascii").split()
-    except OSError:
-        return None
-    # Documentation/scheduler/sched-stats: time on a core, time waiting for one (ns), turns; zeros where it is off.
-    return int(fields[1]) / 1e9 if len(fields) == 3 and int(fields[2]) else None
+def process_at(pid: int) -> LooksAtProcess:
+    """The process of that number. Raises OSError or psutil.Error where there is none."""
+    return ProcessFiles(pid) if sys.platform == "linux" else PortableProcess(pid)
+
+
+class PortableProcess:
+    """A process as psutil shows it anywhere. Raises psutil.Error where there is none."""
+
+    def __init__(self, pid: int) -> None:
+        self._process = psutil.Process(pid)
+
+    def look(self) -> Usage:
+        """What it has used by now. Raises psutil.Error once the process is gone."""
+        with self._process.oneshot():
+            memory, times = self._process.memory_info(), self._process.cpu_times()
+        page_ins = getattr(memory, "pageins", None)  # macOS
+        return Usage(rss_bytes=memory.rss, busy_s=times.user + times.system, page_ins=page_ins, waited_s=None)
 
 
 def _clock_mhz() -> float | None:

@@ -69,9 +69,13 @@ class Telemetry:
 
     def write(self, gauges: Sequence[Gauge]) -> None:
         """Write these gauges; any thread may."""
-        self.latest |= {gauge.name: gauge.value for gauge in gauges if not isinstance(gauge.value, str)}
-        self.latest_words |= {gauge.name: gauge.value for gauge in gauges if isinstance(gauge.value, str)}
-        self._pressures.update(str(gauge.value) for gauge in gauges if gauge.name == PRESSURE)
+        for _, name, value in gauges:
+            if not isinstance(value, str):
+                self.latest[name] = value
+                continue
+            self.latest_words[name] = value
+            if name == PRESSURE:
+                self._pressures[value] += 1
         self._lines.write(map(gauge_line, gauges))
 
     def notes(self) -> list[str]:
@@ -257,10 +261,12 @@ class Metering:
         self._lines.close()
 
     def _write(self, source: str, readings: Sequence[Reading], gauges: Sequence[Gauge]) -> None:
-        named = [point._replace(rail=self._named(source, point.rail)) for point in readings]
-        self._lines.write(map(reading_line, named))
-        self.latest |= {point.rail: point for point in named}
-        self._telemetry.write(gauges)
+        if readings:
+            named = [Reading(time_ns, self._named(source, rail), energy_j) for time_ns, rail, energy_j in readings]
+            self._lines.write(map(reading_line, named))
+            self.latest |= {point.rail: point for point in named}
+        if gauges:
+            self._telemetry.write(gauges)
 
     def _named(self, source: str, rail: str) -> str:
         return rail if self._owners.setdefault(rail, source) == source else f"{source}.{rail}"

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -208,15 +209,20 @@ def ask(nvml: Any, function: str, *arguments: Any) -> Any:
     """What NVML answers, or None where this library, driver or GPU does not know the question. Raises NVMLError."""
     try:
         return getattr(nvml, function)(*arguments)
-    except (
+    except no_answers(nvml):
+        return None
+
+
+def no_answers(nvml: Any) -> tuple[type[Exception], ...]:
+    """The errors that say that a question will never be answered here."""
+    return (
         nvml.NVMLError_NotSupported,
         nvml.NVMLError_FunctionNotFound,
         nvml.NVMLError_NoPermission,
         nvml.NVMLError_InvalidArgument,
         nvml.NVMLError_ArgumentVersionMismatch,
         nvml.NVMLError_Deprecated,
-    ):
-        return None
+    )
 
 
 def field_power_w(nvml: Any, handle: Any, field: int, scope: int) -> float | None:
@@ -283,7 +289,9 @@ class Gpu:
         self.in_module = self._module_w() is not None
         self.counts = self._ask("nvmlDeviceGetTotalEnergyConsumption") is not None
         self.way: Way | None = next((way for way, read in POWER_WAYS.items() if read(nvml, handle) is not None), None)
-        self._quantities = {quantity.name: (quantity, list(quantity.ways)) for quantity in QUANTITIES}
+        self._energy_mj = partial(nvml.nvmlDeviceGetTotalEnergyConsumption, handle)
+        self._power_w = None if self.way is None else partial(POWER_WAYS[self.way], nvml, handle)
+        self._shown = [(quantity.name, *way) for quantity in QUANTITIES if (way := self._way_to(quantity)) is not None]
         self._gone = (
             nvml.NVMLError_GpuIsLost,
             nvml.NVMLError_ResetRequired,
@@ -295,33 +303,37 @@ class Gpu:
 
     def energy_mj(self) -> int | None:
         """The energy counter, or None where it did not answer this time. Raises Gone."""
-        energy_mj: int | None = self._try(self._ask, "nvmlDeviceGetTotalEnergyConsumption")
+        energy_mj: int | None = self._try(self._energy_mj)
         return energy_mj
 
     def power_w(self) -> float | None:
         """The power, or None where it did not answer this time. Raises Gone."""
-        if self.way is None:
-            return None
-        power_w: float | None = self._try(POWER_WAYS[self.way], self._nvml, self._handle)
+        power_w: float | None = None if self._power_w is None else self._try(self._power_w)
         return power_w
 
     def quantities(self) -> Iterator[tuple[str, float]]:
         """Everything else that this GPU knows, by name. Raises Gone."""
         if self.in_module and (module_w := self._try(self._module_w)) is not None:
             yield "module_power_w", module_w
-        for quantity, ways in list(self._quantities.values()):
-            value = self._try(self._first_answer, quantity, ways)
-            if value is not None:
-                yield quantity.name, value
-
-    def _first_answer(self, quantity: Quantity, ways: list[tuple[str, *tuple[int, ...]]]) -> float | None:
-        while ways:
-            function, *arguments = ways[0]
-            answer = self._ask(function, *arguments)
+        for name, question, convert in self._shown:
+            answer = self._try(question)
             if answer is not None:
-                return quantity.convert(answer)
-            del ways[0]  # not supported now is not supported later
-        del self._quantities[quantity.name]
+                yield name, convert(answer)
+
+    def _way_to(self, quantity: Quantity) -> tuple[Callable[[], Any], Callable[[Any], float]] | None:
+        """The first way that is known here, and how its answer is read; None where there is none.
+
+        It is looked for once: what is asked ten times a second must be ready to be asked.
+        """
+        for function, *arguments in quantity.ways:
+            question = partial(getattr(self._nvml, function), self._handle, *arguments)
+            try:
+                question()
+            except no_answers(self._nvml):
+                continue
+            except self._nvml.NVMLError:
+                pass  # not this time
+            return question, quantity.convert
         return None
 
     def _ask(self, function: str, *arguments: int) -> Any:
@@ -332,9 +344,9 @@ class Gpu:
             self._nvml, self._handle, self._nvml.NVML_FI_DEV_POWER_INSTANT, self._nvml.NVML_POWER_SCOPE_MODULE
         )
 
-    def _try(self, question: Callable[..., Any], *arguments: Any) -> Any:
+    def _try(self, question: Callable[[], Any]) -> Any:
         try:
-            return question(*arguments)
+            return question()
         except self._gone as error:
             raise Gone(f"NVML answered {str(error)!r}") from error
         except self._nvml.NVMLError:

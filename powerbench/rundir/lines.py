@@ -28,7 +28,7 @@ class LineWriter:
 
     def write(self, lines: Iterable[str]) -> None:
         """Append `lines`, all with one system call."""
-        data = "".join(f"{line}\n" for line in lines).encode()
+        data = "\n".join([*lines, ""]).encode()
         if data and os.write(self._fd, data) != len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
 

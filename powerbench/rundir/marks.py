@@ -10,12 +10,13 @@ import errno
 import mmap
 import os
 import sys
-from array import array
 from pathlib import Path
+from struct import Struct
 
 from powerbench.records import Stage, StepTrace
 
-BYTES_A_MARK = 16
+PAIR = Struct("<qq")
+BYTES_A_MARK = PAIR.size
 
 
 class MarksWriter:
@@ -130,10 +131,8 @@ def stage_of(step: int, *, warmup: int, measured: int | None) -> Stage:
 
 
 def _pair(marks: mmap.mmap, at: int) -> tuple[int, int]:
-    pair = array("q", marks[at * BYTES_A_MARK : (at + 1) * BYTES_A_MARK])
-    if sys.byteorder == "big":
-        pair.byteswap()
-    return pair[0], pair[1]
+    submit, end = PAIR.unpack_from(marks, at * BYTES_A_MARK)
+    return submit, end
 
 
 def _allocate(fd: int, size: int) -> None:
