@@ -84,7 +84,7 @@ def end_with_supervisor() -> None:
 
 def measure(record: RunRecord, device: Device, rundir: RunDir, rank: int, events: EventWriter) -> str:
     """Build the cell and step through it; returns the outcome: `complete`, or `interrupted` by SIGINT."""
-    cell = record.the_cell
+    cell = record.built_in
     complaint = device.confirm()
     if complaint is not None:
         raise Unavailable(complaint)
@@ -108,7 +108,7 @@ def measure(record: RunRecord, device: Device, rundir: RunDir, rank: int, events
 
 def new_laps(record: RunRecord, device: Device, rundir: RunDir, rank: int) -> Laps | None:
     """Room for the stamps of phases within steps; None where the cell asks for none."""
-    cell = record.the_cell
+    cell = record.built_in
     names = phases_of(cell)
     if not names:
         return None

@@ -38,6 +38,16 @@ class Timer(Protocol):
         """After the last fence, or when nothing more will come: write the edges that can only be read now."""
 
 
+class OpenEndedTimer(Timer, Protocol):
+    """A timer of a loop whose length nobody knows beforehand, and that may pause between two steps."""
+
+    def resume(self) -> int:
+        """Stamp the end of a pause, which began at the last boundary; returns the clock in ns. No step is closed."""
+
+    def go_on_in(self, marks: memoryview) -> None:
+        """Write into `marks` from now on, which maps the same file, but more of it."""
+
+
 class Device(Protocol):
     """A kind of device. Only `confirm` and what comes after it may import torch: they run in the worker."""
 
@@ -65,7 +75,7 @@ class Device(Protocol):
     def synchronize(self) -> None:
         """Wait until all submitted work is done."""
 
-    def timer(self, marks: memoryview, *, sync_every: int) -> Timer:
+    def timer(self, marks: memoryview, *, sync_every: int) -> OpenEndedTimer:
         """A timer that writes into `marks` (int64, two a boundary) and takes an edge at each `sync_every`-th."""
 
     def memory(self) -> Mapping[str, int | None]:

@@ -36,7 +36,7 @@ from powerbench.units import counted
 # How far two readings of one process's start time may lie apart (the kernel counts in hundredths of a second, and
 # the calendar may have been set meanwhile).
 START_TIME_TOLERANCE_S = 2.0
-STEP_ROW = re.compile(r"(\d+),(warmup|step|tail),(\d+),(\d+),(\d*)")
+STEP_ROW = re.compile(r"(\d+),(warmup|step|tail|pause),(\d+),(\d+),(\d*)")
 
 
 class _HasSchema(msgspec.Struct):
@@ -247,6 +247,8 @@ def complete_record(record: RunRecord, events: Iterable[dict[str, Any]], steps: 
         elif event["event"] == "window" and event.get("recompiled"):
             graphs = counted(event["recompiled"], "graph")
             notes.append(f"torch.compile made {graphs} more while the steps were timed; some steps hold that time.")
+        elif event["event"] == "note":
+            notes.append(event["text"])
         elif event["event"] == "end":
             changes["peak_memory_bytes"] = event.get("peak_memory_bytes")
             changes["peak_memory_of"] = event.get("peak_memory_of")

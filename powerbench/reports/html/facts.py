@@ -64,7 +64,7 @@ def settings_of(record: RunRecord) -> dict[str, Any]:
     limits = told.pop("limits")
     told |= {f"limit of {key.replace('_', ' ')}": value for key, value in limits.items()}
     if record.cell.model != "sleep":
-        del told["sleep_ms"]
+        told.pop("sleep_ms")
     return {key: value for key, value in told.items() if value is not None and key not in _UNSAID}
 
 
