@@ -83,7 +83,7 @@ def runs_in(folder: Path) -> Iterator[Took]:
 
 
 def took_by(record: RunRecord) -> Took | None:
-    """What a run took; None for one that came to no end of its own, for a recording of power, and for a program's loop."""
+    """What a run took; None for one that came to no end of its own, and for what is no run of the built-in loop."""
     clock = record.clock
     if (
         not isinstance(record.cell, Cell)

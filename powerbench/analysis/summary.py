@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from powerbench.analysis.checked import Explained
 from powerbench.analysis.energy import Energy, find_energy
+from powerbench.analysis.latencies import from_submissions, lasted_ns
 from powerbench.analysis.phases import Phase, find_phases
 from powerbench.analysis.pool import flop_per_step, tokens_per_step
 from powerbench.environment import SLOW_MODES
@@ -91,7 +92,7 @@ def summarize(
     cell = record.cell
     spans = steps.spans("step")
     done = sum(count for _, _, count in spans)
-    wall_s = seconds_from_ns(spans[-1][1] - spans[0][0]) if spans else None
+    wall_s = seconds_from_ns(lasted_ns(spans)) if spans else None
     rate = done / wall_s if wall_s else None
     first = steps.stage.index("step") if spans else 0
     flop, tokens = flop_per_step(record, first, done), tokens_per_step(record, first, done)
@@ -173,7 +174,7 @@ def latency(spans: Sequence[tuple[int, int, int]]) -> Latency | None:
     import numpy as np
 
     start, end, count = np.asarray(spans, dtype=np.int64).T
-    mean = float((end[-1] - start[0]) / count.sum() / NS_PER_MS)
+    mean = float((end - start).sum() / count.sum() / NS_PER_MS)
     if len(spans) == 1 and count[0] > 1:
         return Latency(mean=mean)
     each = (end - start) / count / NS_PER_MS
@@ -203,14 +204,13 @@ def unsynchronized(record: RunRecord, steps: StepTrace) -> list[str]:
     """
     if record.the_cell.sync_every != 0 or len(steps.spans("step")) != 1:
         return []
-    submits = [submit for stage, submit in zip(steps.stage, steps.submit_ns, strict=True) if stage == "step"]
-    if len(submits) < FEWEST_SUBMITS:
+    first, *later = (seconds * 1000 for seconds in from_submissions(steps).seconds())
+    if len(later) + 1 < FEWEST_SUBMITS:
         return []
-    first = (submits[0] - steps.start_ns[steps.stage.index("step")]) / NS_PER_MS
-    later = median(after - before for before, after in pairwise(submits)) / NS_PER_MS
     return [
         f"Unsynchronized: a script that never waits for the device sees {significant(first)} ms for the first step and "
-        f"{significant(later)} ms for later ones (median), which is when they were submitted and not what they took."
+        f"{significant(median(later))} ms for later ones (median), which is when they were submitted and not what they "
+        "took."
     ]
 
 
@@ -218,6 +218,7 @@ def notes(record: RunRecord, spans: Sequence[tuple[int, int, int]], tflop_per_s:
     """What a reader must know to read the figures right."""
     found = [
         _extrapolated(spans),
+        _paused(spans),
         _few_for_a_trace(record, spans),
         _coarse_edges(record, spans),
         _too_short(record, spans),
@@ -239,12 +240,21 @@ def _extrapolated(spans: Sequence[tuple[int, int, int]]) -> str | None:
     return f"The time for {TABLE_STEPS} steps is extrapolated from {steps}." if 0 < steps < TABLE_STEPS else None
 
 
+def _paused(spans: Sequence[tuple[int, int, int]]) -> str | None:
+    gaps = [start - end for (_, end, _), (start, _, _) in pairwise(spans) if start > end]
+    if not gaps:
+        return None
+    pauses, lasted = counted(len(gaps), "pause"), duration(seconds_from_ns(sum(gaps)))
+    return f"Between the steps the loop made {pauses}, {lasted} in all, which no figure of the steps contains."
+
+
 def _few_for_a_trace(record: RunRecord, spans: Sequence[tuple[int, int, int]]) -> str | None:
     steps = sum(count for _, _, count in spans)
     if record.the_cell.trace and steps < TRACE_STEPS:
+        how = "" if record.loop else " with --steps"
         return (
             f"{counted(steps, 'step')} {'is' if steps == 1 else 'are'} few for a slowdown trace: "
-            f"only large changes show. Measure {TRACE_STEPS} or more with --steps."
+            f"only large changes show. Measure {TRACE_STEPS} or more{how}."
         )
     return None
 
@@ -264,7 +274,7 @@ def _too_short(record: RunRecord, spans: Sequence[tuple[int, int, int]]) -> str 
     wanted_s = record.the_cell.min_seconds
     if record.status != "complete" or not wanted_s or not spans:
         return None
-    lasted_s = seconds_from_ns(spans[-1][1] - spans[0][0])
+    lasted_s = seconds_from_ns(lasted_ns(spans))
     if lasted_s >= wanted_s * (1 - NOTABLE_CLOCK_ERROR):
         return None
     return (
@@ -280,7 +290,8 @@ def _slow_first(record: RunRecord, spans: Sequence[tuple[int, int, int]]) -> str
     usual = median(each)
     if not usual or each[0] < SLOW_FIRST * usual:
         return None
-    remedy = "Add steps to --warmup" if record.the_cell.warmup else "Leave first steps out with --warmup"
+    warmup = "record(warmup=...)" if record.loop else "--warmup"
+    remedy = f"Add steps to {warmup}" if record.the_cell.warmup else f"Leave first steps out with {warmup}"
     first = "step" if spans[0][2] == 1 else f"block of {spans[0][2]} steps"
     return f"The first measured {first} took {significant(each[0] / usual)} times the median. {remedy} to keep it out."
 

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 from powerbench.devices.accelerator import Accelerator
 from powerbench.devices.cpu import Cpu
-from powerbench.devices.cuda import Cuda
+from powerbench.devices.cuda import Cuda, local_rank
 from powerbench.devices.mps import Mps
 from powerbench.errors import UsageError
 from powerbench.records import DeviceRecord
@@ -87,6 +87,18 @@ class Device(Protocol):
 
 # In the order of choice for `auto`, which never gets past the cpu.
 DEVICES: dict[str, Device] = {"mps": Mps(), "cuda": Cuda(), "cpu": Cpu(), "xpu": Accelerator("xpu")}
+
+
+def device_of_program(name: str) -> Device:
+    """The device that a program steps on, which has set it up by itself: `auto`, a name in DEVICES, or `cuda:1`.
+
+    Raises UsageError for a name that no device has.
+    """
+    kind, _, index = name.partition(":")
+    chosen = choose_device(kind)
+    if chosen == "cuda":
+        return Cuda(index=int(index) if index.isdecimal() else local_rank())
+    return DEVICES[chosen]
 
 
 def choose_device(name: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from powerbench.errors import PowerbenchError
-from powerbench.records import Cell, RunRecord
+from powerbench.records import Cell, LoopCell, RunRecord
 
 RECORD = "run.json"
 """The file by which a folder is a run."""
@@ -93,6 +93,14 @@ def create_run_dir(parent: Path, cell: Cell, *, now: datetime | None = None) -> 
     return _create(parent, run_name(cell, now or datetime.now(UTC)))
 
 
+def create_named_dir(path: Path) -> RunDir:
+    """The same for a run whose directory has its name from its maker: `path`, or where that is taken `path-2`, ...
+
+    Raises PowerbenchError where nothing can be written.
+    """
+    return _create(path.parent, path.name)
+
+
 def create_recording_dir(parent: Path, command: Sequence[str] | None, *, now: datetime | None = None) -> RunDir:
     """The same for a recording of power, while `command` runs or while nothing of ours does."""
     what = "power" if not command else f"power-{slug(Path(command[0]).name)}"
@@ -119,6 +127,11 @@ def run_name(cell: Cell, now: datetime) -> str:
     """`20261123T173000Z-cpu-bert-tiny-inference-b16-s128`."""
     what = (cell.device, last_name(cell.model), cell.mode, f"b{cell.batch_size}", f"s{cell.sequence_length}")
     return "-".join((_stamp(now), *map(slug, what)))
+
+
+def program_run_name(cell: LoopCell, now: datetime) -> str:
+    """`20261123T173000Z-cpu-mine`, of a program's own loop."""
+    return "-".join((_stamp(now), slug(cell.device), slug(cell.model)))
 
 
 def last_name(model: str) -> str:
