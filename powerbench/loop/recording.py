@@ -180,6 +180,7 @@ class Recording:
         self._finish_marks()
         self._is_marking = self._is_paused = False
         peak, covers = self._device.peak_memory()
+        covers = covers.replace("worker", "program")
         with suppress(*TROUBLE):
             self._reporter.__exit__()
             now = time.monotonic_ns()

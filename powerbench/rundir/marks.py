@@ -34,7 +34,7 @@ class MarksWriter:
 
 
 class GrowingMarks:
-    """The side of a program whose steps nobody has counted in advance: a mapped file that another process makes longer.
+    """The side of a program whose steps nobody has counted: a mapped file that another process makes longer in time.
 
     Raises OSError (a full disk) where it is made, and never again.
     """
@@ -44,10 +44,14 @@ class GrowingMarks:
         self.view = memoryview(new_mapped_file(path, FIRST_ROOM * BYTES_A_MARK)).cast("q")
 
     def has_grown(self) -> bool:
-        """Map what has been added to the file, if anything; `view` is then of all of it."""
+        """Map what has been added to the file; `view` is then of all of it. False where nothing can be added."""
         try:
             fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
             try:
+                # The other process was late, or is gone. Where blocks can be had without writing into them, two
+                # processes may ask for the same ones; zeros would wipe marks away.
+                if os.fstat(fd).st_size <= self.view.nbytes and sys.platform == "linux":
+                    _allocate(fd, 2 * self.view.nbytes, start=self.view.nbytes)
                 size = os.fstat(fd).st_size // BYTES_A_MARK * BYTES_A_MARK
                 if size <= self.view.nbytes:
                     return False
