@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from powerbench.devices import device_of_program
-from powerbench.errors import UsageError
+from powerbench.errors import PowerbenchError, UsageError
 from powerbench.loop.order import Order
 from powerbench.loop.ranks import Rank
 from powerbench.loop.recording import Pause, Recording
@@ -75,7 +75,10 @@ def record(
         **{"sync_every": chosen.default_sync_every if sync_every is None else sync_every},
         **{"model": _name(name)},
     }
-    told = {key: checked(key, value, IN_RECORD) for key, value in asked.items() if value is not None}
+    try:
+        told = {key: checked(key, value, IN_RECORD) for key, value in asked.items() if value is not None}
+    except PowerbenchError as error:
+        raise UsageError(str(error)) from error
     rank = Rank.of()
     told["power"] = rank.power(told["power"])
     cell = LoopCell(device=chosen.name, trace=trace, limits=Limits(swap_out_mb=None), **told)

@@ -68,13 +68,13 @@ json.dump({"stamps": stamps, "paused_until": pause}, sys.stdout)
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, Any], str]]:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], str]:
     """A training with forked loaders and a pause, beside a meter of 40 W: its run, what it saw itself, its stderr."""
     folder = tmp_path_factory.mktemp("trained")
     with swept(folder), a_socket(folder / "sys", WATTS) as socket:
         done = ended(run_script(folder, TRAINING, folder / "mine", env=socket.variables))
     assert done.status == 0, done.stderr
-    yield folder / "mine", json.loads(done.stdout), done.stderr
+    return folder / "mine", json.loads(done.stdout), done.stderr
 
 
 def run_script(folder: Path, text: str, *arguments: str | Path, env: dict[str, str] | None = None) -> Any:
