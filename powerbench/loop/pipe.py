@@ -26,14 +26,21 @@ class SupervisorPipe:
     """
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            # -P: nothing is imported from the current folder; but where we came from, it must find us.
-            [sys.executable, "-P", "-m", SUPERVISOR],
-            env=os.environ | {"PYTHONPATH": _path_to_us()},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            start_new_session=True,
-        )
+        """Start it. Raises PowerbenchError where that fails."""
+        try:
+            self._process = subprocess.Popen(
+                # -P: nothing is imported from the current folder; but where we came from, it must find us.
+                [sys.executable, "-P", "-m", SUPERVISOR],
+                env=os.environ | {"PYTHONPATH": _path_to_us()},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise PowerbenchError(
+                f"The process that records cannot be started ({sys.executable or 'no interpreter'}: {error.strerror}); "
+                "start the program with a Python of its own."
+            ) from error
 
     def begin(self, order: Order) -> Path:
         """Give the order, and wait until the meters are open; the run's directory.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import sys
 import time
@@ -261,7 +262,7 @@ class Recording:
         self._is_marking = self._is_paused = False
         atexit.unregister(self._left_open)
         with suppress(ValueError):
-            self._reporter.__exit__()
+            gc.callbacks.remove(self._reporter.collected)
         if self._pipe is not None:
             self._pipe.let_go()
             self._pipe = None

@@ -190,12 +190,12 @@ def _is_published(row: Row, section: Section) -> bool:
 def _other_than_published(cell: LoopCell) -> Iterable[str]:
     """What of a cell differs from the published script: float32, no accumulation, dropout off, a blocking copy."""
     if cell.dtype != "float32":
-        yield f"{cell.dtype}, theirs float32"
+        yield f"{cell.dtype or 'unknown precision'}, theirs float32"
     if (cell.accumulation or 1) > 1:
         yield "gradients accumulated, theirs not"
     if cell.compile:
         yield "compiled, theirs not"
     if cell.mode == "training" and cell.dropout:
         yield "dropout on, theirs off"
-    if cell.device != "cpu" and cell.copy != "blocking":
+    if cell.device != "cpu" and cell.copy not in ("blocking", None):
         yield f"{cell.copy} copy, theirs blocking"
