@@ -126,7 +126,7 @@ def _why_none(record: RunRecord, window: Window | None, counted: list[str]) -> s
 def _why_no_rail(record: RunRecord) -> str:
     power = "auto" if record.cell is None else record.cell.power
     if power == "none":
-        return "no meter was asked for (--power none)"
+        return f"no meter was asked for ({'power=' if record.loop else '--power '}none)"
     tried = record.unmetered if power != "auto" else record.tried
     if tried:
         return "; ".join(f"{name} gave no reading: {record.unmetered[name].rstrip('.')}" for name in tried)

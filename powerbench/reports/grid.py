@@ -169,6 +169,11 @@ class Section:
     groups: dict[tuple[Row, Column], Group]
 
     @property
+    def is_control(self) -> bool:
+        """Whether its steps are made of nothing but rest."""
+        return self.model.startswith("sleep, ")
+
+    @property
     def names(self) -> list[str]:
         """What the fields of a row are: `batch`, `seq`, and `steps` where some rows are told apart by them."""
         return ["batch", "seq", *(["steps"] if any(row.steps is not None for row in self.rows) else [])]

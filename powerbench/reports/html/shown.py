@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from powerbench.analysis.comparable import in_words
 from powerbench.analysis.slowdown import Slowdown, find_slowdown
 from powerbench.analysis.summary import Summary
 from powerbench.records import LoopCell, RunRecord
@@ -195,7 +196,8 @@ def _parts_of(entry: Entry, record: RunRecord, telling: Iterable[_Part], *, name
         return ["power alone" if record.command is None else f"power of {shlex.join(record.command)}"]
     if cell.model == "sleep":
         return [f"sleep, {cell.sleep_ms:g} ms"]
-    shape = TIMES.join(f"{side:,}" for side in (cell.batch_size, cell.sequence_length) if side is not None)
-    what = " ".join(filter(None, (cell.mode, shape)))
     told = [part(entry, cell) for part in telling]
-    return [text for text in (what, cell.model if name_model or not what else None, *told) if text]
+    if record.loop:
+        return [in_words(cell), *filter(None, told)]
+    what = f"{cell.mode} {cell.batch_size:,}{TIMES}{cell.sequence_length:,}"
+    return [text for text in (what, cell.model if name_model else None, *told) if text]
