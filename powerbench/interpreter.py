@@ -33,7 +33,7 @@ spec = importlib.util.spec_from_file_location("powerbench", {init!r}, submodule_
 module = sys.modules["powerbench"] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
 """
-WORK = BOOTSTRAP + 'runpy.run_module("powerbench.worker", run_name="__main__", alter_sys=True)\n'
+RUN = BOOTSTRAP + 'runpy.run_module("{module}", run_name="__main__", alter_sys=True)\n'
 TRY = BOOTSTRAP + "import powerbench.worker\n"
 
 
@@ -45,7 +45,7 @@ class Interpreter(NamedTuple):
     @property
     def worker(self) -> tuple[str, ...]:
         """The command that starts a worker in it."""
-        return (self.path, *FLAGS, "-c", _with_our_package(WORK))
+        return (self.path, *FLAGS, "-c", code_that_runs("powerbench.worker"))
 
 
 def find_interpreter(name: str) -> Interpreter:
@@ -76,9 +76,14 @@ def find_interpreter(name: str) -> Interpreter:
     return Interpreter(path)
 
 
-def _with_our_package(code: str) -> str:
+def code_that_runs(module: str) -> str:
+    """What `python -c` needs to run a module of ours as a program, wherever our package lies."""
+    return _with_our_package(RUN, module=module)
+
+
+def _with_our_package(code: str, **names: str) -> str:
     package = Path(powerbench.__file__).parent
-    return code.format(init=str(package / "__init__.py"), package=str(package))
+    return code.format(init=str(package / "__init__.py"), package=str(package), **names)
 
 
 def _asked(path: str, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from powerbench.devices.timers import Event, EventTimer, FencedTimer
 from powerbench.environment import torch_facts
 from powerbench.records import DeviceRecord
+from powerbench.units import counted
 
 if TYPE_CHECKING:
     from powerbench.devices import Copy
@@ -68,6 +69,8 @@ class Cuda:
                 "one, and whether the driver is new enough for the version that this torch was built for."
             )
         count, index = torch.cuda.device_count(), self._index()
+        if index >= count and self._chosen is not None:
+            return f"There is no cuda:{index}, torch sees {counted(count, 'GPU')} and counts from 0: name another."
         if index >= count:
             return f"Rank {index} has no GPU of its own, torch sees {count}: start at most {count} ranks here."
         if self._chosen is None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-import powerbench
 from powerbench.errors import PowerbenchError
+from powerbench.interpreter import code_that_runs
 from powerbench.loop.order import OVER, Answer, Order
 
 # Meters are given ten seconds each to end; nothing else takes long.
@@ -25,13 +25,12 @@ class SupervisorPipe:
     It holds one end of a pipe whose other end is ours: when we are gone, however we went, it ends the record.
     """
 
-    def __init__(self) -> None:
-        """Start it. Raises PowerbenchError where that fails."""
+    def __init__(self, order: Order) -> None:
+        """Start it; the path is there for `ps`. Raises PowerbenchError where that fails."""
         try:
             self._process = subprocess.Popen(
-                # -P: nothing is imported from the current folder; but where we came from, it must find us.
-                [sys.executable, "-P", "-m", SUPERVISOR],
-                env=os.environ | {"PYTHONPATH": _path_to_us()},
+                # -P: nothing is imported from the current folder.
+                [sys.executable, "-P", "-c", code_that_runs(SUPERVISOR), order.path],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 start_new_session=True,
@@ -101,13 +100,5 @@ class SupervisorPipe:
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 with suppress(OSError):
-                    os.close(pipe.fileno())
+                    pipe.close()
         self._process.returncode = 0
-
-
-def _path_to_us() -> str:
-    """What PYTHONPATH must be for another interpreter of this environment to find this package, wherever it lies."""
-    before = os.environ.get("PYTHONPATH", "")
-    folder = str(Path(powerbench.__file__).parents[1])
-    is_installed = "site-packages" in folder or "dist-packages" in folder
-    return before if is_installed else os.pathsep.join(filter(None, (folder, before)))

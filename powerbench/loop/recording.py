@@ -85,10 +85,10 @@ class Recording:
         """
         if self._path is not None:
             raise PowerbenchError(f"This recording was started already, into {self._path}: call record() for another.")
-        complaint = self._device.confirm()
+        complaint = self._device.why_unavailable() or self._device.confirm()
         if complaint is not None:
             raise Unavailable(complaint)
-        pipe = SupervisorPipe()
+        pipe = SupervisorPipe(self._order)
         self._path = pipe.begin(self._order)
         rundir = RunDir(self._path)
         try:

@@ -38,7 +38,7 @@ GONE = "the program ended without ending its record: it was killed, crashed, or 
 
 
 def main() -> int:
-    """`python -m powerbench.loop.supervisor`: take an order from stdin, answer on stdout, record until it closes."""
+    """`python -m powerbench.loop.supervisor PATH`: take an order from stdin, answer on stdout, record until the end."""
     line = sys.stdin.buffer.readline()
     if not line:
         return 0

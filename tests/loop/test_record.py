@@ -12,7 +12,7 @@ import pytest
 import powerbench
 from powerbench.devices.cpu import Cpu
 from powerbench.devices.timers import InstantTimer
-from powerbench.errors import PowerbenchError, UsageError
+from powerbench.errors import PowerbenchError, Unavailable, UsageError
 from powerbench.loop.order import Order
 from powerbench.loop.ranks import Rank
 from powerbench.loop.recording import Recording
@@ -60,6 +60,13 @@ class TestWhatItRefuses:
             a_recording(tmp_path / "mine", power="rappl").start()
 
         assert caught.value.exit_status == UsageError.exit_status
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="a Mac has it")
+    def test_a_device_that_is_not_there_is_said_before_the_loop(self, tmp_path: Path) -> None:
+        with pytest.raises(Unavailable, match="mps is the GPU of a Mac and this is linux"):
+            a_recording(tmp_path / "mine", device="mps").start()
+
         assert list(tmp_path.iterdir()) == []
 
     def test_a_step_before_the_start(self, tmp_path: Path) -> None:
