@@ -1,3 +1,27 @@
 """What a step of BERT costs on this machine, in seconds and in joules, and whether that stays the same."""
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from powerbench.loop import Recording as Recording
+    from powerbench.loop import record as record
+    from powerbench.loop.trainer import PowerbenchCallback as PowerbenchCallback
+
 __version__ = "0.1.0"
+
+# The library, by the module of each name: imported when it is asked for, since the commands need none of it.
+_LIBRARY = {
+    "record": "powerbench.loop",
+    "Recording": "powerbench.loop",
+    "PowerbenchCallback": "powerbench.loop.trainer",
+}
+
+
+def __getattr__(name: str) -> object:
+    """What the library offers (PEP 562); only `PowerbenchCallback` needs transformers."""
+    if name not in _LIBRARY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LIBRARY[name]), name)

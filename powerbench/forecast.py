@@ -83,9 +83,13 @@ def runs_in(folder: Path) -> Iterator[Took]:
 
 
 def took_by(record: RunRecord) -> Took | None:
-    """What a run took; None for one that came to no end of its own, and for a recording of power."""
+    """What a run took; None for one that came to no end of its own, and for what is no run of the built-in loop."""
     clock = record.clock
-    if record.cell is None or clock.end_monotonic_ns is None or record.status in ("running", "interrupted"):
+    if (
+        not isinstance(record.cell, Cell)
+        or clock.end_monotonic_ns is None
+        or record.status in ("running", "interrupted")
+    ):
         return None
     whole_s = seconds_from_ns(clock.end_monotonic_ns - clock.start_monotonic_ns)
     stages = [record.windows[name] for name in ("warmup", "measured") if name in record.windows]

@@ -7,7 +7,7 @@ from statistics import median
 
 from powerbench.blame import device_of
 from powerbench.endings import Ended
-from powerbench.records import Cell, RunRecord
+from powerbench.records import LoopCell, RunRecord
 from powerbench.rundir import RunDir
 from powerbench.rundir.journal import Journal
 from powerbench.rundir.journals import Journals
@@ -52,7 +52,7 @@ def hung(rundir: RunDir, record: RunRecord, journals: Journals, *, now_ns: int) 
     return _all_alike(record, working, for_s)
 
 
-def limit_s(cell: Cell, journal: Journal) -> float:
+def limit_s(cell: LoopCell, journal: Journal) -> float:
     """How long nothing may come: as the cell has it, or by its usual step."""
     if cell.limits.hang_seconds is not None:
         return cell.limits.hang_seconds

@@ -45,12 +45,12 @@ class Interpreter(NamedTuple):
     @property
     def worker(self) -> tuple[str, ...]:
         """The command that starts a worker in it."""
-        return (self.path, *FLAGS, "-c", _with_our_package(RUN, module="powerbench.worker"))
+        return (self.path, *FLAGS, "-c", code_that_runs("powerbench.worker"))
 
     @property
     def launcher(self) -> tuple[str, ...]:
         """The command that starts several of them there."""
-        return (self.path, *FLAGS, "-c", _with_our_package(RUN, module="powerbench.launcher"))
+        return (self.path, *FLAGS, "-c", code_that_runs("powerbench.launcher"))
 
 
 def find_interpreter(name: str) -> Interpreter:
@@ -79,6 +79,11 @@ def find_interpreter(name: str) -> Interpreter:
     if tried.returncode:
         raise Unavailable(f"{path} cannot load powerbench's worker: {_last_line(tried)}.")
     return Interpreter(path)
+
+
+def code_that_runs(module: str) -> str:
+    """What `python -c` needs to run a module of ours as a program, wherever our package lies."""
+    return _with_our_package(RUN, module=module)
 
 
 def _with_our_package(code: str, **names: str) -> str:

@@ -64,7 +64,7 @@ class Launcher:
             address, run_id = f"{LOOPBACK}:{store.port}", "powerbench"
         else:
             store = open_store(node, timeout_s=timeout_s)
-            self._meeting = meet(node, self._record.the_cell, store=store, timeout_s=timeout_s)
+            self._meeting = meet(node, self._record.built_in, store=store, timeout_s=timeout_s)
             address, run_id = node.rendezvous, self._meeting.id
             self.events.write("met", time_ns=time.monotonic_ns(), id=run_id, hosts=self._meeting.hosts)
             Thread(target=self._hear, args=(self._meeting,), name="meeting", daemon=True).start()

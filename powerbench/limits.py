@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from powerbench.endings import Ended
-from powerbench.records import Cell
+from powerbench.records import LoopCell
 from powerbench.units import NS_PER_S, seconds_from_ns
 
 
 class LimitsGuard:
     """Holds a run against the limits of its cell."""
 
-    def __init__(self, cell: Cell, *, start_ns: int) -> None:
+    def __init__(self, cell: LoopCell, *, start_ns: int) -> None:
         self._cell = cell
         self._start_ns = start_ns
         self._swapped_before: float | None = None

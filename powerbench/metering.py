@@ -16,7 +16,7 @@ from powerbench.attached import Recorder
 from powerbench.errors import MeterLost, PowerbenchError, Unavailable, UsageError
 from powerbench.gauges import ProcessGauges
 from powerbench.power import SOURCES, Meter, Source
-from powerbench.records import Cell, Gauge, RailRecord, Reading
+from powerbench.records import Gauge, LoopCell, RailRecord, Reading
 from powerbench.rundir import RunDir
 from powerbench.rundir.lines import ENERGY_HEADER, TELEMETRY_HEADER, LineWriter, gauge_line, reading_line
 
@@ -95,12 +95,12 @@ class Telemetry:
         self._lines.close()
 
 
-def sources_for(cell: Cell, sources: Mapping[str, Source] = METERS) -> Mapping[str, Source]:
+def sources_for(cell: LoopCell, sources: Mapping[str, Source] = METERS) -> Mapping[str, Source]:
     """The meters that a run may use: the recording that it names, or all."""
     return sources if cell.power_from is None else {RECORDER: Recorder(Path(cell.power_from))}
 
 
-def choose_for(cell: Cell, sources: Mapping[str, Source] = METERS) -> tuple[list[str], dict[str, str]]:
+def choose_for(cell: LoopCell, sources: Mapping[str, Source] = METERS) -> tuple[list[str], dict[str, str]]:
     """`choose_sources` for a run. Raises UsageError where it names sources and a recording both."""
     if cell.power_from is None:
         return choose_sources(cell.power, sources)

@@ -32,7 +32,7 @@ class Pace:
 
     def progress(self, record: RunRecord, journal: Journal, *, started: bool, stopping: bool) -> Progress:
         """Where the run stands now: whether there is a worker yet, and whether it has been asked to stop."""
-        cell = record.the_cell
+        cell = record.built_in
         done = max(0, journal.marks.look() - 1)
         last_ns = journal.marks.last_ns()
         if stopping or not started or last_ns is None:

@@ -6,18 +6,20 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from msgspec import Meta, Struct
+from msgspec.structs import asdict, force_setattr
 
 from powerbench.errors import PowerbenchError
 
 # History of the run directory's format. Raise it with a line here and a folder tests/golden/schema-N.
 #   1  the first
-SCHEMA = 1
+#   2  runs of a program's own loop, whose cell has settings that are null; steps.csv has the stage `pause`
+SCHEMA = 2
 
 SYNTHETIC = "synthetic"
 """The data set that is none: random tokens."""
 
 Mode = Literal["training", "inference"]
-Stage = Literal["warmup", "step", "tail"]
+Stage = Literal["warmup", "step", "tail", "pause"]
 Status = Literal["running", "complete", "interrupted", "oom", "swapping", "timeout", "unavailable", "failed"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 IN_WORDS: dict[Status, str] = {
@@ -60,8 +62,58 @@ class Limits(Struct, frozen=True, kw_only=True):
     hang_seconds: SomeSeconds | None = None
 
 
-class Cell(Struct, frozen=True, kw_only=True):
-    """One fully specified measurement; the defaults are those of the published tables.
+class LoopCell(Struct, frozen=True, kw_only=True):
+    """A step loop as it was measured: the built-in one (`Cell`), or that of a program of somebody's own.
+
+    Of a program's own loop, `model` is what it calls itself, and a setting that nobody told is None: unknown.
+    """
+
+    device: Name
+    model: Name
+    mode: Mode | None = None
+    batch_size: Count | None = None
+    sequence_length: Count | None = None
+    steps: Count | None = None
+    warmup: CountOrZero
+    min_seconds: Seconds | None = None
+    max_seconds: SomeSeconds | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    attention: Literal["sdpa", "eager"] | None = None
+    threads: Threads | None = None
+    copy: Literal["async", "blocking", "resident"] | None = None
+    sync_every: CountOrZero | None = None
+    trace: bool = False
+    phases: bool = False
+    torch_profiler: bool = False
+    py_spy: bool = False
+    py_spy_rate: Rate = 100
+    power: Name = "auto"
+    power_from: Name | None = None
+    idle_seconds: Seconds | None = None
+    require_power: bool = False
+    dropout: bool | None = None
+    optimizer: Literal["adam", "adamw", "sgd"] | None = None
+    fused: bool | None = None
+    learning_rate: Positive | None = None
+    weights: Literal["random", "pretrained"] | None = None
+    dataset: Name | None = None
+    text_column: Name | None = None
+    label_column: Name | None = None
+    split: Name | None = None
+    pad: Literal["max_length", "longest"] | None = None
+    include_data: bool | None = None
+    batches: Count | None = None
+    seed: CountOrZero | None = None
+    accumulation: Count | None = None
+    compile: bool | None = None
+    ranks: Processes = 1
+    nnodes: Processes = 1
+    limits: Limits = Limits()
+    sleep_ms: Positive | None = None
+
+
+class Cell(LoopCell, frozen=True, kw_only=True):
+    """One fully specified measurement of the built-in loop; the defaults are those of the published tables.
 
     `None` means "choose for me": the device's own default, or no limit. A recorded cell has had its choices made.
 
@@ -75,45 +127,26 @@ class Cell(Struct, frozen=True, kw_only=True):
     sequence_length: Count = 128
     steps: Count = 100
     warmup: CountOrZero = 5
-    min_seconds: Seconds | None = None
-    max_seconds: SomeSeconds | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     attention: Literal["sdpa", "eager"] = "sdpa"
-    threads: Threads | None = None
-    copy: Literal["async", "blocking", "resident"] | None = None
-    sync_every: CountOrZero | None = None
-    trace: bool = False
-    phases: bool = False
-    torch_profiler: bool = False
-    py_spy: bool = False
-    py_spy_rate: Rate = 100
-    power: Name = "auto"
-    power_from: Name | None = None
-    idle_seconds: Seconds | None = None
-    require_power: bool = False
     dropout: bool = True
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
-    fused: bool | None = None
     learning_rate: Positive = 1e-4
     weights: Literal["random", "pretrained"] = "random"
     dataset: Name = SYNTHETIC
-    text_column: Name | None = None
-    label_column: Name | None = None
     split: Name = "train"
     pad: Literal["max_length", "longest"] = "max_length"
     include_data: bool = False
-    batches: Count | None = None
     seed: CountOrZero = 0
     accumulation: Count = 1
     compile: bool = False
-    ranks: Processes = 1
-    nnodes: Processes = 1
-    limits: Limits = Limits()
     sleep_ms: Positive = 10.0
 
 
-def phases_of(cell: Cell) -> list[str]:
+def phases_of(cell: LoopCell) -> list[str]:
     """The stretches of a step that are stamped, in their order; none in an ordinary run."""
+    if not isinstance(cell, Cell):
+        return []
     a_round = ["data"] if cell.include_data else []
     if cell.phases:
         a_round += ["copy", "forward"] if cell.mode == "inference" else ["copy", "forward", "backward"]
@@ -303,8 +336,9 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     """`run.json`: everything about a run but its curves. Of what is None, nothing was recorded.
 
     A recording of power alone has no `cell` and no ranks; `command` is what ran meanwhile, where something did, and
-    `exit_status` how that ended (negative for a signal). `unmetered` says of sources why they were not read, `tried`
-    which of them were opened and gave no reading. `stacks` is what py-spy saw, `unsampled` why it saw nothing.
+    `exit_status` how that ended (negative for a signal). Where `loop` is true, the steps are those of a program's own
+    loop. `unmetered` says of sources why they were not read, `tried` which of them were opened and gave no reading.
+    `stacks` is what py-spy saw, `unsampled` why it saw nothing.
 
     `ranks` are all of the run; where there are several, `devices` are those of this directory's, in their order.
     `node` is None unless the run is one of several machines, each of which has a directory.
@@ -314,7 +348,8 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     id: str
     status: Status
     reason: str | None = None
-    cell: Cell | None = None
+    cell: LoopCell | None = None
+    loop: bool = False
     command: list[str] | None = None
     exit_status: int | None = None
     clock: Clock
@@ -337,6 +372,12 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     supervisor: Supervisor
     notes: list[str] = []
 
+    def __post_init__(self) -> None:
+        # Read back, a cell is of the class that allows for the unknown. That of the built-in loop knows everything, and
+        # a setting that an older version did not have was what is the default now.
+        if not self.loop and self.cell is not None and not isinstance(self.cell, Cell):
+            force_setattr(self, "cell", Cell(**{key: it for key, it in asdict(self.cell).items() if it is not None}))
+
     @property
     def own_ranks(self) -> range:
         """The ranks whose steps are in this directory, by their numbers in the whole run."""
@@ -345,7 +386,7 @@ class RunRecord(Struct, frozen=True, kw_only=True):
         return range(first, first + here)
 
     @property
-    def the_cell(self) -> Cell:
+    def the_cell(self) -> LoopCell:
         """The cell of a run of steps. Raises PowerbenchError for a recording of power, which has none."""
         if self.cell is None:
             raise PowerbenchError(f"{self.id} is a recording of power alone and has no steps: name a run.")
@@ -355,6 +396,13 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     def is_instrumented(self) -> bool:
         """Whether py-spy stopped the worker again and again, or may have: its latencies are then not the cell's."""
         return self.cell is not None and self.cell.py_spy and self.unsampled is None
+
+    @property
+    def built_in(self) -> Cell:
+        """The cell of a run of the built-in loop. Raises PowerbenchError for any other."""
+        if not isinstance(self.the_cell, Cell):
+            raise PowerbenchError(f"{self.id} is a run of a program's own loop: only that program can step through it.")
+        return self.the_cell
 
 
 @dataclass(frozen=True)
@@ -370,7 +418,8 @@ class StepTrace:
     """One rank's steps in order: row i is step i, times on the monotonic clock in ns.
 
     `start_ns` is the edge before the step. `submit_ns` is when Python had enqueued it. `end_ns` is None where no edge
-    was taken; the next edge then closes all the steps since the one before.
+    was taken; the next edge then closes all the steps since the one before. A row of the stage `pause` is no step: what
+    a program did between two steps and does not count as either.
     """
 
     stage: list[Stage] = field(default_factory=list)
@@ -401,6 +450,16 @@ class StepTrace:
                 spans.append((start, end, steps))
                 steps = 0
         return spans
+
+    def stretches(self, stage: Stage) -> list[Window]:
+        """The stretches of the clock that steps of `stage` fill without a gap: one, unless there were pauses."""
+        found: list[Window] = []
+        for start, end, _ in self.spans(stage):
+            if found and found[-1].end_ns == start:
+                found[-1] = Window(found[-1].start_ns, end)
+            else:
+                found.append(Window(start, end))
+        return found
 
     def window(self, stage: Stage) -> Window | None:
         """From the first to the last edge of `stage`, or None if it has not two."""

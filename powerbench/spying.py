@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from powerbench.records import Cell, RunRecord, StacksRecord
+from powerbench.records import LoopCell, RunRecord, StacksRecord
 from powerbench.rundir import RunDir
 from powerbench.rundir.lines import LineTail, read_events
 from powerbench.rundir.stacks import Unplaced, fold
@@ -38,7 +38,9 @@ NATIVE_ON = ("x86_64", "aarch64")
 class Spy:
     """py-spy for one run; where none was asked for, nothing. Used as a context, in which it is ended at the latest."""
 
-    def __init__(self, rundir: RunDir, cell: Cell, *, rank: int = 0, variables: Mapping[str, str] = os.environ) -> None:
+    def __init__(
+        self, rundir: RunDir, cell: LoopCell, *, rank: int = 0, variables: Mapping[str, str] = os.environ
+    ) -> None:
         self._rundir = rundir
         self._rate_hz = cell.py_spy_rate
         self._rank = rank

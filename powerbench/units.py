@@ -75,3 +75,9 @@ def whole_seconds(seconds: float) -> str:
     while len(parts) > 1 and not parts[-1][0]:
         parts.pop()
     return " ".join(f"{number}{unit}" for number, unit in parts)
+
+
+def shape(batch_size: int | None, sequence_length: int | None) -> str:
+    """`batch 16 x sequence 128`, as much of it as is known."""
+    sides = (("batch", batch_size), ("sequence", sequence_length))
+    return " x ".join(f"{side} {length:,}" for side, length in sides if length is not None)

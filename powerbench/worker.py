@@ -73,7 +73,7 @@ def main(arguments: list[str]) -> int:
         speak_into(rundir.log(rank))
         started = psutil.Process().create_time()
         events.write("started", time_ns=time.monotonic_ns(), pid=os.getpid(), create_time_s=started)
-    device = DEVICES[record.the_cell.device]
+    device = DEVICES[record.built_in.device]
     facts: dict[str, Any] = {}
     try:
         measured = measure(record, device, rundir, rank, events)
@@ -98,7 +98,7 @@ def main(arguments: list[str]) -> int:
         peak_memory_of=covers,
         **facts,
     )
-    if record.the_cell.torch_profiler and measured.step is not None:
+    if record.built_in.torch_profiler and measured.step is not None:
         go_on_under_profiler(record, measured.step, device, rundir, events)
     return 0 if measured.outcome in ("complete", "interrupted") else 1
 
@@ -114,7 +114,7 @@ def end_with_supervisor() -> None:
 def go_on_under_profiler(record: RunRecord, step: Step, device: Device, rundir: RunDir, events: EventWriter) -> None:
     """A few steps more, beyond all for which there are marks."""
     with stop_on_sigint() as stopped:
-        first = most_steps(record.the_cell, record.tail_s)
+        first = most_steps(record.built_in, record.tail_s)
         record_operators(step, first=first, device=device, rundir=rundir, events=events, stopped=stopped)
 
 
@@ -123,10 +123,10 @@ def measure(record: RunRecord, device: Device, rundir: RunDir, rank: int, events
     complaint = device.confirm()
     if complaint is not None:
         raise Unavailable(complaint)
-    software = describe_software() | set_threads(record.the_cell)
-    with joined(record.the_cell, device, rank) as ranks:
+    software = describe_software() | set_threads(record.built_in)
+    with joined(record.built_in, device, rank) as ranks:
         record = ranks.as_long_on_all(record)
-        cell = record.the_cell
+        cell = record.built_in
         watch = new_stopwatch(record, device, rundir, rank)
         share = WHOLE if watch is None else Share(rank, record.ranks, watch.arrive)
         step, what = workload_of(cell.model).build(cell, device, new_laps(record, device, rundir, rank), share)
@@ -150,7 +150,7 @@ def take_steps(
     watch: Stopwatch | None,
 ) -> Measured:
     """Step through the windows of the cell, as far as SIGINT lets us."""
-    cell = record.the_cell
+    cell = record.built_in
     with stop_on_sigint() as asked_to_stop, Reporter(events, device, watch) as reporter:
         # Of several ranks none stops by itself: the others would wait for it.
         stopped = asked_to_stop if watch is None else []
@@ -173,12 +173,12 @@ def new_stopwatch(record: RunRecord, device: Device, rundir: RunDir, rank: int) 
     """What tells this rank's own work from its waiting for the others; None where there are none."""
     if record.ranks == 1:
         return None
-    return device.stopwatch(new_work_file(rundir.work_marks(rank), steps=most_steps(record.the_cell, record.tail_s)))
+    return device.stopwatch(new_work_file(rundir.work_marks(rank), steps=most_steps(record.built_in, record.tail_s)))
 
 
 def new_laps(record: RunRecord, device: Device, rundir: RunDir, rank: int) -> Laps | None:
     """Room for the stamps of phases within steps; None where the cell asks for none."""
-    cell = record.the_cell
+    cell = record.built_in
     names = phases_of(cell)
     if not names:
         return None

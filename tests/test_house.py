@@ -16,7 +16,10 @@ HEAVY = {"torch", "transformers", "numpy", "scipy", "matplotlib", "datasets"}
 
 @pytest.mark.parametrize(
     "module",
-    ["powerbench.__main__", "powerbench.cli.app", "powerbench.session", "powerbench.environment", "powerbench.profile"],
+    [
+        *("powerbench.__main__", "powerbench.cli.app", "powerbench.session", "powerbench.environment"),
+        *("powerbench.profile", "powerbench.loop", "powerbench.loop.supervisor"),
+    ],
 )
 def test_the_supervisor_imports_nothing_heavy(module: str) -> None:
     code = f"import sys, json, {module}; print(json.dumps([name for name in sys.modules]))"
@@ -32,6 +35,14 @@ def test_the_worker_needs_no_torch_until_its_workload_does(module: str) -> None:
     code = f"import sys, json, {module}; print('torch' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_the_package_itself_imports_next_to_nothing() -> None:
+    code = "import sys, powerbench; print(sorted(name for name in sys.modules if name.startswith('powerbench')))"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "['powerbench']\n"
 
 
 def test_every_file_opens_with_a_sentence_that_says_what_it_is_for() -> None:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from powerbench.records import SCHEMA, STAGES, Cell, RunRecord, Stage, StepTrace, Window
+from powerbench.errors import PowerbenchError
+from powerbench.records import SCHEMA, STAGES, Cell, LoopCell, RunRecord, Stage, StepTrace, Window
 from tests.rundir import GOLDEN, MS, START, a_record, steps_lasting
 
 
@@ -45,6 +46,31 @@ def test_a_record_reads_back_from_json_as_it_was_written() -> None:
     record = a_record(windows={"measured": Window(START, START + 1)}, notes=["one"], rails={})
 
     assert msgspec.json.decode(msgspec.json.encode(record), type=RunRecord) == record
+
+
+class TestTheCellOfAProgramsOwnLoop:
+    def test_reads_back_with_what_is_unknown_unknown(self) -> None:
+        record = a_record(cell=LoopCell(device="cpu", model="mine", warmup=1), loop=True)
+
+        again = msgspec.json.decode(msgspec.json.encode(record), type=RunRecord)
+
+        assert again == record
+        assert type(again.the_cell) is LoopCell
+        assert again.the_cell.batch_size is None
+
+    def test_is_no_cell_that_we_could_measure(self) -> None:
+        record = a_record(id="mine", cell=LoopCell(device="cpu", model="mine", warmup=1), loop=True)
+
+        with pytest.raises(PowerbenchError, match="mine is a run of a program's own loop: only that program can step"):
+            _ = record.built_in
+
+    def test_that_of_the_built_in_loop_knows_everything(self) -> None:
+        again = msgspec.json.decode(msgspec.json.encode(a_record()), type=RunRecord)
+
+        assert type(again.built_in) is Cell
+
+    def test_has_every_setting_of_the_built_in_one_in_its_order(self) -> None:
+        assert LoopCell.__struct_fields__ == Cell.__struct_fields__
 
 
 def test_each_schema_so_far_has_a_golden_run() -> None:

@@ -28,18 +28,28 @@ def block_energies(line: Line, rail: RailRecord, spans: Spans) -> list[Block]:
     """The joules of `spans` (start_ns, end_ns, steps), each in one block, in their order.
 
     `line` is the rail's curve from `line_of`. A block is as long as the meter needs, and a single step only where that
-    is long enough; what is left at the end joins the block before it.
+    is long enough; what is left at the end joins the block before it. No block reaches over a pause, before which what
+    is left joins likewise, or is too short to be told.
     """
     shortest_ns = BLOCK_PERIODS * rail.period_s * NS_PER_S
     blocks: list[list[tuple[int, int, int]]] = []
     for span in spans:
-        if not blocks or _length_ns(blocks[-1]) >= shortest_ns:
+        follows = bool(blocks) and blocks[-1][-1][1] == span[0]
+        if blocks and not follows:
+            _close(blocks, shortest_ns)
+        if not follows or _length_ns(blocks[-1]) >= shortest_ns:
             blocks.append([])
         blocks[-1].append(span)
+    _close(blocks, shortest_ns)
+    return [_block(line, block) for block in blocks]
+
+
+def _close(blocks: list[list[tuple[int, int, int]]], shortest_ns: float) -> None:
+    """Let the last block, where it is too short, join the one before it, unless a pause lies between the two."""
     if len(blocks) > 1 and _length_ns(blocks[-1]) < shortest_ns:
         rest = blocks.pop()
-        blocks[-1] += rest
-    return [_block(line, block) for block in blocks]
+        if blocks[-1][-1][1] == rest[0][0]:
+            blocks[-1] += rest
 
 
 def _length_ns(spans: Spans) -> int:

@@ -13,8 +13,8 @@ import msgspec
 
 from powerbench.analysis.ranks import on_ranks
 from powerbench.errors import PowerbenchError
-from powerbench.records import Cell, RunRecord
-from powerbench.units import byte_size, enumerated
+from powerbench.records import LoopCell, RunRecord
+from powerbench.units import byte_size, enumerated, shape
 
 # Equal on both sides, or there is no comparison.
 DATA = ("dataset", "text_column", "split", "pad", "include_data")
@@ -172,11 +172,13 @@ def _device(record: RunRecord) -> tuple[Any, ...]:
     return (*known, record.environment.get("processor"), record.environment.get("host"))
 
 
-def in_words(cell: Cell) -> str:
+def in_words(cell: LoopCell) -> str:
     """`bert-tiny, inference, batch 2 x sequence 16`."""
     if cell.model == "sleep":
         return f"sleep, {cell.sleep_ms:g} ms a step{on_ranks(cell)}"
-    return f"{cell.model}, {cell.mode}, batch {cell.batch_size:,} x sequence {cell.sequence_length:,}{on_ranks(cell)}"
+    return ", ".join(filter(None, (cell.model, cell.mode, shape(cell.batch_size, cell.sequence_length)))) + on_ranks(
+        cell
+    )
 
 
 def _written(value: object) -> str:

@@ -95,6 +95,12 @@ class Line:
         return np.asarray(np.maximum(row + sign * swap, 0.0))
 
 
+def within(windows: Sequence[Window], whole: Window) -> list[Window]:
+    """What of each of the windows lies in `whole`; those that do not touch it are left out."""
+    cut = [common([window, whole]) for window in windows]
+    return [window for window in cut if window is not None]
+
+
 def duration_s(window: Window) -> float:
     """How long the window is."""
     return seconds_from_ns(window.end_ns - window.start_ns)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import Struct
 
 from powerbench.analysis.alignment import line_of
 from powerbench.analysis.counted import counted_rails, scope_in_words, unmetered_gpus
-from powerbench.analysis.curves import Line, common, duration_s
-from powerbench.analysis.sampling import Sampling, sampling_error
+from powerbench.analysis.curves import Line, common, duration_s, within
+from powerbench.analysis.latencies import lasted_ns
+from powerbench.analysis.sampling import Sampling, pause_error, sampling_error
 from powerbench.records import EnergyCurve, RailRecord, RunRecord, StepTrace, Window
 from powerbench.units import counted as number_of
 from powerbench.units import duration, seconds_from_ns, significant
@@ -100,6 +102,11 @@ def find_energy(record: RunRecord, steps: StepTrace, curves: Mapping[str, Energy
     )
 
 
+def _pauses(spans: Sequence[tuple[int, int, int]]) -> list[Window]:
+    """What lies between measured steps and is none."""
+    return [Window(end, start) for (_, end, _), (start, _, _) in pairwise(spans) if start > end]
+
+
 def _never_moved(rail: RailRecord | None, curve: EnergyCurve) -> bool:
     """Whether a counter of memory stood still from beginning to end: refresh alone draws something."""
     return rail is not None and rail.part == "dram" and len(curve.energy_j) > 1 and curve.energy_j[-1] <= 0
@@ -121,7 +128,7 @@ def _why_none(record: RunRecord, window: Window | None, counted: list[str]) -> s
 def _why_no_rail(record: RunRecord) -> str:
     power = "auto" if record.cell is None else record.cell.power
     if power == "none":
-        return "no meter was asked for (--power none)"
+        return f"no meter was asked for ({'power=' if record.loop else '--power '}none)"
     tried = record.unmetered if power != "auto" else record.tried
     if tried:
         return "; ".join(f"{name} gave no reading: {record.unmetered[name].rstrip('.')}" for name in tried)
@@ -131,7 +138,7 @@ def _why_no_rail(record: RunRecord) -> str:
 
 
 class _Measured:
-    """The counted rails over the part of the measured window that all of their curves cover."""
+    """The counted rails over the part of the measured window that all of their curves cover, without its pauses."""
 
     def __init__(
         self,
@@ -143,11 +150,13 @@ class _Measured:
         spans: Sequence[tuple[int, int, int]],
     ) -> None:
         self.record, self.curves, self.lines, self.counted, self.part = record, curves, lines, counted, part
+        self.pauses = within(_pauses(spans), part)
+        self.lasted_s = duration_s(part) - sum(map(duration_s, self.pauses))
         self.step_s: float | None = None
         if spans:
-            self.step_s = seconds_from_ns(spans[-1][1] - spans[0][0]) / sum(count for _, _, count in spans)
+            self.step_s = seconds_from_ns(lasted_ns(spans)) / sum(count for _, _, count in spans)
         self.total_j = sum(self.joules(name) or 0.0 for name in counted)
-        self.readings = min(min(lines[name].readings_in(part), self._looks(name)) for name in counted)
+        self.readings = min(min(self._readings(name), self._looks(name)) for name in counted)
         self.idle_w = self._rest_w(counted, record.windows.get("idle"))
         errors = self._sampling(spans) if self.readings >= FEWEST_READINGS else [Sampling(math.inf)]
         self.half_j = sum(error.half_j for error in errors)
@@ -155,11 +164,17 @@ class _Measured:
 
     def joules(self, name: str) -> float | None:
         """A rail's joules in the part; None where its curve does not reach over it."""
-        return self.lines[name].energy_in(self.part)
+        in_all = self.lines[name].energy_in(self.part)
+        in_pauses = [self.lines[name].energy_in(pause) for pause in self.pauses]
+        return None if in_all is None else in_all - sum(joules for joules in in_pauses if joules is not None)
+
+    def _readings(self, name: str) -> int:
+        line = self.lines[name]
+        return line.readings_in(self.part) - sum(line.readings_in(pause) for pause in self.pauses)
 
     def why_untrusted(self) -> str | None:
         """Why no figure is given, and how long to run for one."""
-        lasted_s = duration_s(self.part)
+        lasted_s = self.lasted_s
         on_gpu = any(self.record.rails[name].part in ("gpu", "module") for name in self.counted)
         of_nvml = any(self.record.rails[name].source in ("nvml", "hwmon") for name in self.counted)
         if on_gpu and of_nvml and lasted_s < SHORTEST_GPU_S:
@@ -189,13 +204,15 @@ class _Measured:
         return "steps" if self.step_s is not None else "recording"
 
     def _take(self, time: str) -> str:
+        if self.record.loop:
+            return f"record {time} of steps"
         if self.record.command is not None:
             return f"run what lasts {time}"
         return f"measure {time} with --min-seconds" if self.step_s is not None else f"record {time}"
 
     def energy(self, window: Window) -> Energy:
         """The figures; per step by the mean power, so that a part speaks for steps that it does not cover."""
-        lasted_s = duration_s(self.part)
+        lasted_s = self.lasted_s
         mean_w, half_w = self.total_j / lasted_s, self.half_j / lasted_s
         low_w, high_w = max(0.0, mean_w - half_w), mean_w + half_w
         samples = self.record.workload.samples_per_step if self.record.workload else None
@@ -220,7 +237,7 @@ class _Measured:
     def _rail(self, name: str, rail: RailRecord) -> RailEnergy:
         is_dead = _never_moved(rail, self.curves.get(name, EnergyCurve()))
         joules = None if is_dead else self.joules(name)
-        mean_w = None if joules is None else joules / duration_s(self.part)
+        mean_w = None if joules is None else joules / self.lasted_s
         return RailEnergy(
             source=rail.source,
             method=rail.method,
@@ -232,10 +249,16 @@ class _Measured:
     def _sampling(self, spans: Sequence[tuple[int, int, int]]) -> list[Sampling]:
         """Of each counted rail: their half-widths are added, as if all erred the same way."""
         rails, idle = self.record.rails, self.record.windows.get("idle")
-        return [
+        errors = [
             sampling_error(self.lines[name], rails[name], self.part, spans, floor_w=self._rest_w([name], idle) or 0.0)
             for name in self.counted
         ]
+        of_pauses = [
+            Sampling(pause_error(self.lines[name], rails[name], self.part, pause))
+            for name in self.counted
+            for pause in self.pauses
+        ]
+        return errors + of_pauses
 
     def _accuracy(self) -> float | None:
         """The worst published accuracy of the counted rails; None where one has none."""
@@ -259,9 +282,7 @@ class _Measured:
     def _looks(self, name: str) -> int:
         """How often the sensor itself can have looked: asked more often, it answers the same again."""
         period_s = self.record.rails[name].period_s
-        return (
-            math.ceil(duration_s(self.part) / period_s) + 1 if period_s > 0 else self.lines[name].readings_in(self.part)
-        )
+        return math.ceil(self.lasted_s / period_s) + 1 if period_s > 0 else self._readings(name)
 
     def _peak_w(self) -> float | None:
         """The largest mean power of the counted rails together over one period of the slowest of them."""
@@ -275,7 +296,10 @@ class _Measured:
         used = sum(
             np.diff(np.interp(edges, self.lines[name].time_ns, self.lines[name].energy_j)) for name in self.counted
         )
-        return float(np.max(used / (np.diff(edges) / 1e9)))
+        stepped = np.ones(count, dtype=bool)
+        for pause in self.pauses:
+            stepped &= (edges[1:] <= pause.start_ns) | (edges[:-1] >= pause.end_ns)
+        return float(np.max((used / (np.diff(edges) / 1e9))[stepped])) if stepped.any() else None
 
 
 def _notes(record: RunRecord, counted: list[str], measured: _Measured, window: Window) -> list[str]:
@@ -299,7 +323,7 @@ def _notes(record: RunRecord, counted: list[str], measured: _Measured, window: W
             "These joules are Apple's estimates: good for one machine against itself, and by Apple's own words not for "
             "comparing devices."
         )
-    if measured.idle_w is not None and measured.total_j < WARMER_AT_REST * measured.idle_w * duration_s(measured.part):
+    if measured.idle_w is not None and measured.total_j < WARMER_AT_REST * measured.idle_w * measured.lasted_s:
         notes.append(
             f"The machine drew more at rest ({significant(measured.idle_w)} W) than while it stepped: something else "
             "was running then."

@@ -8,6 +8,7 @@ from statistics import median
 
 from powerbench.analysis.counted import distinct_devices, used_devices
 from powerbench.analysis.hosts import Host
+from powerbench.analysis.latencies import from_submissions, lasted_ns
 from powerbench.environment import SLOW_MODES
 from powerbench.records import RunRecord, StepTrace
 from powerbench.rundir.joining import said_by
@@ -29,14 +30,13 @@ def unsynchronized(record: RunRecord, steps: StepTrace) -> list[str]:
     """
     if record.the_cell.sync_every != 0 or len(steps.spans("step")) != 1:
         return []
-    submits = [submit for stage, submit in zip(steps.stage, steps.submit_ns, strict=True) if stage == "step"]
-    if len(submits) < FEWEST_SUBMITS:
+    first, *later = (seconds * 1000 for seconds in from_submissions(steps).seconds())
+    if len(later) + 1 < FEWEST_SUBMITS:
         return []
-    first = (submits[0] - steps.start_ns[steps.stage.index("step")]) / NS_PER_MS
-    later = median(after - before for before, after in pairwise(submits)) / NS_PER_MS
     return [
         f"Unsynchronized: a script that never waits for the device sees {significant(first)} ms for the first step and "
-        f"{significant(later)} ms for later ones (median), which is when they were submitted and not what they took."
+        f"{significant(median(later))} ms for later ones (median), which is when they were submitted and not what they "
+        "took."
     ]
 
 
@@ -44,6 +44,7 @@ def notes_on_steps(record: RunRecord, spans: Sequence[tuple[int, int, int]], tfl
     """What a reader must know of the steps to read the figures right."""
     found = [
         _extrapolated(spans),
+        _paused(spans),
         _few_for_a_trace(record, spans),
         _coarse_edges(record, spans),
         _too_short(record, spans),
@@ -71,12 +72,21 @@ def _extrapolated(spans: Sequence[tuple[int, int, int]]) -> str | None:
     return f"The time for {TABLE_STEPS} steps is extrapolated from {steps}." if 0 < steps < TABLE_STEPS else None
 
 
+def _paused(spans: Sequence[tuple[int, int, int]]) -> str | None:
+    gaps = [start - end for (_, end, _), (start, _, _) in pairwise(spans) if start > end]
+    if not gaps:
+        return None
+    pauses, lasted = counted(len(gaps), "pause"), duration(seconds_from_ns(sum(gaps)))
+    return f"Between the steps the loop made {pauses}, {lasted} in all, which no figure of the steps contains."
+
+
 def _few_for_a_trace(record: RunRecord, spans: Sequence[tuple[int, int, int]]) -> str | None:
     steps = sum(count for _, _, count in spans)
     if record.the_cell.trace and steps < TRACE_STEPS:
+        how = "" if record.loop else " with --steps"
         return (
             f"{counted(steps, 'step')} {'is' if steps == 1 else 'are'} few for a slowdown trace: "
-            f"only large changes show. Measure {TRACE_STEPS} or more with --steps."
+            f"only large changes show. Measure {TRACE_STEPS} or more{how}."
         )
     return None
 
@@ -96,7 +106,7 @@ def _too_short(record: RunRecord, spans: Sequence[tuple[int, int, int]]) -> str 
     wanted_s = record.the_cell.min_seconds
     if record.status != "complete" or not wanted_s or not spans:
         return None
-    lasted_s = seconds_from_ns(spans[-1][1] - spans[0][0])
+    lasted_s = seconds_from_ns(lasted_ns(spans))
     if lasted_s >= wanted_s * (1 - NOTABLE_CLOCK_ERROR):
         return None
     return (
@@ -112,7 +122,8 @@ def _slow_first(record: RunRecord, spans: Sequence[tuple[int, int, int]]) -> str
     usual = median(each)
     if not usual or each[0] < SLOW_FIRST * usual:
         return None
-    remedy = "Add steps to --warmup" if record.the_cell.warmup else "Leave first steps out with --warmup"
+    warmup = "record(warmup=...)" if record.loop else "--warmup"
+    remedy = f"Add steps to {warmup}" if record.the_cell.warmup else f"Leave first steps out with {warmup}"
     first = "step" if spans[0][2] == 1 else f"block of {spans[0][2]} steps"
     return f"The first measured {first} took {significant(each[0] / usual)} times the median. {remedy} to keep it out."
 

@@ -22,7 +22,7 @@ def first_seen_shapes(record: RunRecord, steps: StepTrace) -> list[int]:
     found: list[int] = []
     seen: set[int] = set()
     for step in range(len(steps)):
-        new = set(_of_step(lengths, step, record.the_cell.accumulation)) - seen
+        new = set(_of_step(lengths, step, record.the_cell.accumulation or 1)) - seen
         if new:
             found.append(step)
             seen |= new
@@ -54,7 +54,7 @@ def _mean(
 ) -> float | None:
     if not of_batches or not count:
         return of_step
-    rounds = record.the_cell.accumulation
+    rounds = record.the_cell.accumulation or 1
     return sum(sum(_of_step(of_batches, step, rounds)) for step in range(first, first + count)) / count
 
 

@@ -11,6 +11,7 @@ from powerbench.analysis.blocks import block_energies
 from powerbench.analysis.counted import counted_rails
 from powerbench.analysis.energy import find_energy
 from powerbench.analysis.hosts import Host, energy_of_all
+from powerbench.analysis.latencies import lasted_ns
 from powerbench.analysis.resampling import Repeat, means_of_blocks, medians_of_blocks
 from powerbench.analysis.slowdown import FEWEST, UNSTEADY, find_slowdown
 from powerbench.records import EnergyCurve, RunRecord, StepTrace, Window
@@ -90,7 +91,7 @@ def _latency(spans: Sequence[tuple[int, int, int]]) -> Repeat | None:
 
 
 def _step(spans: Sequence[tuple[int, int, int]]) -> Repeat | None:
-    wall_ns = spans[-1][1] - spans[0][0] if spans else 0
+    wall_ns = lasted_ns(spans)
     if wall_ns <= 0:
         return None
     return Repeat(wall_ns / NS_PER_S / sum(count for _, _, count in spans), means_of_blocks(_each_s(spans)))

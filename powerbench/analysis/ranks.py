@@ -12,7 +12,7 @@ from powerbench.analysis.drift import fit
 from powerbench.analysis.slowdown import FEWEST, find_slowdown
 from powerbench.analysis.trimming import blocks_of, cut_spikes
 from powerbench.analysis.wander import level_of
-from powerbench.records import Cell, DeviceRecord, StepTrace
+from powerbench.records import DeviceRecord, LoopCell, StepTrace
 from powerbench.units import NS_PER_MS, counted, milliseconds
 
 if TYPE_CHECKING:
@@ -216,14 +216,14 @@ def _straggler(rank: Rank, own: Floats, others: Floats, stretch: Stretch, number
     )
 
 
-def sentences(stragglers: Sequence[Straggler], cell: Cell) -> list[str]:
+def sentences(stragglers: Sequence[Straggler], cell: LoopCell) -> list[str]:
     """Each straggler in a sentence; of more than three, how many more there are."""
     told = [_sentence(it, cell, is_slowest=at == 0) for at, it in enumerate(stragglers[:3])]
     more = len(stragglers) - len(told)
     return [*told, f"{counted(more, 'rank')} more {'is' if more == 1 else 'are'} behind the others."] if more else told
 
 
-def _sentence(it: Straggler, cell: Cell, *, is_slowest: bool) -> str:
+def _sentence(it: Straggler, cell: LoopCell, *, is_slowest: bool) -> str:
     when = f" from step {it.since_step:,} on" if it.since_step else ""
     until = "" if it.until_step is None else f" up to step {it.until_step:,}"
     where = _place(it.device, it.uuid, it.node, it.host, cell)
@@ -239,22 +239,22 @@ def _sentence(it: Straggler, cell: Cell, *, is_slowest: bool) -> str:
     return f"{text}, and a step of the whole takes {milliseconds(it.behind_ms)} longer for it."
 
 
-def place(rank: Rank, cell: Cell) -> str:
+def place(rank: Rank, cell: LoopCell) -> str:
     """Where a rank ran: ` (NVIDIA H100, GPU-b)`, on several machines with its machine; nothing where not known."""
     device = rank.device
     return _place(device.name if device else None, device.uuid if device else None, rank.node, rank.host, cell)
 
 
-def _place(device: str | None, uuid: str | None, node: int, host: str | None, cell: Cell) -> str:
+def _place(device: str | None, uuid: str | None, node: int, host: str | None, cell: LoopCell) -> str:
     on_host = f" on {host}" if host else ""
     words = [word for word in (device, uuid, f"node {node}{on_host}" if cell.nnodes > 1 else None) if word]
     return f" ({', '.join(words)})" if words else ""
 
 
-def on_ranks(cell: Cell) -> str:
+def on_ranks(cell: LoopCell) -> str:
     """What stands behind the batch of a run of several ranks: ` on each of 2 ranks (batch 64 a step)`; else nothing."""
     ranks = cell.ranks * cell.nnodes
     if ranks == 1:
         return ""
-    a_step = "" if cell.model == "sleep" else f" (batch {cell.batch_size * ranks:,} a step)"
+    a_step = "" if cell.model == "sleep" or cell.batch_size is None else f" (batch {cell.batch_size * ranks:,} a step)"
     return f" on each of {ranks:,} ranks{a_step}"

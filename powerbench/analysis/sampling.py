@@ -53,6 +53,24 @@ def sampling_error(line: Line, rail: RailRecord, window: Window, spans: Spans, *
     return Sampling(sampling.half_j + clock_j + (rail.quantum_j or 0.0), sampling.unseen)
 
 
+def pause_error(line: Line, rail: RailRecord, part: Window, pause: Window) -> float:
+    """By how many joules those of a pause in the middle of `part` may be off, either way.
+
+    Each of its two edges is as uncertain as those of a window (`_of_intervals`, `_of_samples`), and all of it never by
+    more than the swing of s watts over its length. Of a pause shorter than the period no reading shows how deep it
+    went, so s is the swing of the whole part, without its few extremes.
+    """
+    import numpy as np
+
+    near = line.around(part)
+    low_w, high_w = np.percentile(near.powers_w(), (2.5, 97.5))
+    gap_s = max(rail.period_s, float(np.median(near.gaps_s())))
+    edge_s = {"interval average": gap_s / 4, "counter": LATE_95 * gap_s, "instant, integrated": gap_s / 2}[rail.method]
+    blurred_s = (rail.averaging_s or 0.0) / 4
+    unseen_s = (1 - rail.coverage) * duration_s(pause)
+    return float(high_w - low_w) * min(duration_s(pause), 2 * edge_s + blurred_s + unseen_s)
+
+
 def _of_intervals(near: Line, rail: RailRecord, window: Window, spans: Spans) -> Sampling:
     """Counted joules: nothing is missed, and only the edges, which fall between two readings, are uncertain.
 

@@ -9,6 +9,7 @@ from msgspec import Struct
 from powerbench.analysis.checked import Explained
 from powerbench.analysis.energy import Energy, find_energy
 from powerbench.analysis.hosts import Host, energy_of_all, missing_machines
+from powerbench.analysis.latencies import lasted_ns
 from powerbench.analysis.notes import (
     TABLE_STEPS,
     notes_on_machine,
@@ -105,7 +106,7 @@ def summarize(
     cell = record.cell
     spans = steps.spans("step")
     done = sum(count for _, _, count in spans)
-    wall_s = seconds_from_ns(spans[-1][1] - spans[0][0]) if spans else None
+    wall_s = seconds_from_ns(lasted_ns(spans)) if spans else None
     rate = done / wall_s if wall_s else None
     first = steps.stage.index("step") if spans else 0
     flop, tokens = flop_per_step(record, first, done), tokens_per_step(record, first, done)
@@ -132,7 +133,7 @@ def summarize(
         sequence_length=cell.sequence_length,
         dtype=cell.dtype,
         ranks=record.ranks,
-        global_batch_size=cell.batch_size * record.ranks,
+        global_batch_size=None if cell.batch_size is None else cell.batch_size * record.ranks,
         steps=done,
         warmup_steps=steps.stage.count("warmup"),
         wall_s=wall_s,
@@ -213,7 +214,7 @@ def latency(spans: Sequence[tuple[int, int, int]]) -> Latency | None:
     import numpy as np
 
     start, end, count = np.asarray(spans, dtype=np.int64).T
-    mean = float((end[-1] - start[0]) / count.sum() / NS_PER_MS)
+    mean = float((end - start).sum() / count.sum() / NS_PER_MS)
     if len(spans) == 1 and count[0] > 1:
         return Latency(mean=mean)
     each = (end - start) / count / NS_PER_MS

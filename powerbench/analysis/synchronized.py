@@ -12,7 +12,7 @@ import msgspec
 from powerbench.analysis.checked import verdict_on
 from powerbench.analysis.latencies import Latencies, from_edges, from_submissions
 from powerbench.analysis.slowdown import Slowdown
-from powerbench.records import Cell, RunRecord, StepTrace
+from powerbench.records import Cell, LoopCell, RunRecord, StepTrace
 from powerbench.units import milliseconds
 
 # "The first iteration took less than half the time than the last" is what was reported; less than this looks like it.
@@ -65,7 +65,7 @@ def is_pair(free: RunRecord, fenced: RunRecord) -> bool:
     return _loop(one) == _loop(other) and of_devices[0] == of_devices[1]
 
 
-def _loop(cell: Cell) -> Cell:
+def _loop(cell: LoopCell) -> LoopCell:
     """The cell without what decides how it is waited for and metered, and not what its steps do."""
     usual = Cell()
     of_meters = ("power", "power_from", "idle_seconds", "require_power")

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 from powerbench.devices.accelerator import Accelerator
 from powerbench.devices.cpu import Cpu
-from powerbench.devices.cuda import Cuda
+from powerbench.devices.cuda import Cuda, local_rank
 from powerbench.devices.mps import Mps
 from powerbench.errors import UsageError
 from powerbench.records import DeviceRecord
@@ -51,6 +51,16 @@ class Stopwatch(Protocol):
         """Write what can be read by now, without waiting."""
 
 
+class OpenEndedTimer(Timer, Protocol):
+    """A timer of a loop whose length nobody knows beforehand, and that may pause between two steps."""
+
+    def resume(self) -> int:
+        """Stamp the end of a pause, which began at the last boundary; returns the clock in ns. No step is closed."""
+
+    def go_on_in(self, marks: memoryview) -> None:
+        """Write into `marks` from now on, which maps the same file, but more of it."""
+
+
 class Device(Protocol):
     """A kind of device. Only `confirm` and what comes after it may import torch: they run in the worker."""
 
@@ -83,7 +93,7 @@ class Device(Protocol):
     def synchronize(self) -> None:
         """Wait until all submitted work is done."""
 
-    def timer(self, marks: memoryview, *, sync_every: int) -> Timer:
+    def timer(self, marks: memoryview, *, sync_every: int) -> OpenEndedTimer:
         """A timer that writes into `marks` (int64, two a boundary) and takes an edge at each `sync_every`-th."""
 
     def stopwatch(self, work: memoryview) -> Stopwatch:
@@ -98,6 +108,18 @@ class Device(Protocol):
 
 # In the order of choice for `auto`, which never gets past the cpu.
 DEVICES: dict[str, Device] = {"mps": Mps(), "cuda": Cuda(), "cpu": Cpu(), "xpu": Accelerator("xpu")}
+
+
+def device_of_program(name: str) -> Device:
+    """The device that a program steps on, which has set it up by itself: `auto`, a name in DEVICES, or `cuda:1`.
+
+    Raises UsageError for a name that no device has.
+    """
+    kind, _, index = name.partition(":")
+    chosen = choose_device(kind)
+    if chosen == "cuda":
+        return Cuda(index=int(index) if index.isdecimal() else local_rank())
+    return DEVICES[chosen]
 
 
 def choose_device(name: str) -> str:

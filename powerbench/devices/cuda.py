@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from powerbench.devices.stopwatches import EventStopwatch
-from powerbench.devices.timers import EventTimer, FencedTimer
+from powerbench.devices.timers import Event, EventTimer, FencedTimer
 from powerbench.environment import torch_facts
 from powerbench.errors import Unavailable
 from powerbench.records import DeviceRecord
@@ -45,10 +45,17 @@ class Cuda:
     pins_memory = True
     backend: str | None = "nccl"  # torch's name for RCCL too
 
-    def __init__(self, torch: Any = None) -> None:
-        """`torch` stands in for the module; None imports the real one when it is first needed, in the worker."""
+    def __init__(self, torch: Any = None, *, index: int | None = None) -> None:
+        """`torch` stands in for the module; None imports the real one when it is first needed, in the worker.
+
+        `index` is a GPU of a program that has chosen for itself which one is the current; None is this rank's.
+        """
         self._given = torch
         self._timer = EVENTS
+        self._chosen = index
+
+    def _index(self) -> int:
+        return local_rank() if self._chosen is None else self._chosen
 
     def why_unavailable(self) -> str | None:
         """By the platform, what torch was built for, and the number of GPUs that the driver counts."""
@@ -73,20 +80,23 @@ class Cuda:
                 f"torch {torch.__version__} finds no GPU that it can use: see whether `nvidia-smi` (`rocm-smi`) lists "
                 "one, and whether the driver is new enough for the version that this torch was built for."
             )
-        count, index = torch.cuda.device_count(), local_rank()
+        count, index = torch.cuda.device_count(), self._index()
+        if index >= count and self._chosen is not None:
+            return f"There is no cuda:{index}, torch sees {counted(count, 'GPU')} and counts from 0: name another."
         if index >= count:
             return f"Rank {index} has no GPU of its own, torch sees {count}: start at most {count} ranks here."
-        torch.cuda.set_device(index)
+        if self._chosen is None:
+            torch.cuda.set_device(index)
         return None
 
     def torch_device(self) -> str:
         """torch's name for this rank's GPU."""
-        return f"cuda:{local_rank()}"
+        return f"cuda:{self._index()}"
 
     def describe(self) -> DeviceRecord:
         """The GPU's name, the timer last made, and the identifier by which NVML, and so a rail, knows the GPU."""
         torch = self._torch()
-        properties = torch.cuda.get_device_properties(local_rank())
+        properties = torch.cuda.get_device_properties(self._index())
         # torch gives NVIDIA's UUID without NVML's prefix (PR #125083). ROCm's is no UUID that a meter knows.
         uuid = f"GPU-{properties.uuid}" if torch.version.hip is None else str(properties.uuid)
         return DeviceRecord(
@@ -117,7 +127,7 @@ class Cuda:
 
     def synchronize(self) -> None:
         """Wait for all streams of this rank's GPU."""
-        self._torch().cuda.synchronize(local_rank())
+        self._torch().cuda.synchronize(self._index())
 
     def timer(self, marks: memoryview, *, sync_every: int) -> EventTimer | FencedTimer:
         """With 0 an event a boundary and no stall; above 0 the clock, after waiting at each `sync_every`-th.
@@ -125,30 +135,34 @@ class Cuda:
         Not both: whoever asks for fences wants to see what a script with them sees, and once the device has been
         waited for, an event beside the stamp would tell the same moment again by a clock that runs at another rate.
         """
-        cuda, index = self._torch().cuda, local_rank()
+        cuda, index = self._torch().cuda, self._index()
         self._timer = FENCES if sync_every > 0 else EVENTS
         if sync_every > 0:
             return FencedTimer(marks, synchronize=lambda: cuda.synchronize(index), sync_every=sync_every)
         return EventTimer(
             marks,
             synchronize=lambda: cuda.synchronize(index),
-            new_event=lambda: cuda.Event(enable_timing=True),
+            new_event=self._new_event,
         )
 
     def stopwatch(self, work: memoryview) -> EventStopwatch:
         """Events on the stream on which the step is submitted."""
+        return EventStopwatch(work, new_event=self._new_event)
+
+    def _new_event(self) -> Event:
         cuda = self._torch().cuda
-        return EventStopwatch(work, new_event=lambda: cuda.Event(enable_timing=True))
+        event: Event = cuda.Event(enable_timing=True)
+        return event if self._chosen is None else _EventOn(event, lambda: cuda.current_stream(self._chosen))
 
     def memory(self) -> Mapping[str, int | None]:
         """Bytes in tensors, and bytes that torch's allocator holds, caches included."""
-        cuda, index = self._torch().cuda, local_rank()
+        cuda, index = self._torch().cuda, self._index()
         return {"allocated": cuda.memory_allocated(index), "reserved": cuda.memory_reserved(index)}
 
     def peak_memory(self) -> tuple[int | None, str]:
         """torch's own peak since the worker started; None where nothing has run, which torch would answer with 0."""
         cuda = self._torch().cuda
-        peak = cuda.max_memory_allocated(local_rank()) if cuda.is_initialized() else None
+        peak = cuda.max_memory_allocated(self._index()) if cuda.is_initialized() else None
         return peak, "torch's tensors on the GPU"
 
     def _torch(self) -> Any:
@@ -157,6 +171,26 @@ class Cuda:
         import torch
 
         return torch
+
+
+class _EventOn:
+    """An event of a GPU that need not be the program's current one, on which torch would record it."""
+
+    def __init__(self, event: Any, stream: Callable[[], Any]) -> None:
+        self._event = event
+        self._stream = stream
+
+    def record(self) -> None:
+        """Enqueue it on that GPU's current stream."""
+        self._event.record(self._stream())
+
+    def query(self) -> bool:
+        """Whether the GPU has passed it."""
+        return bool(self._event.query())
+
+    def elapsed_time(self, end_event: _EventOn, /) -> float:
+        """Milliseconds to a later one of the same GPU."""
+        return float(self._event.elapsed_time(end_event._event))
 
 
 def local_rank() -> int:

@@ -41,6 +41,16 @@ class InstantTimer:
         self._at = at + 2
         return now
 
+    def resume(self) -> int:
+        """Stamp the end of a pause; ns."""
+        self._last = _close_pause(self._marks, self._at, self._clock())
+        self._at += 2
+        return self._last
+
+    def go_on_in(self, marks: memoryview) -> None:
+        """Write into `marks` from now on, a longer mapping of the same file."""
+        self._marks = marks
+
     def fence(self) -> int:
         """The last edge, which stands already; ns."""
         return self._last
@@ -85,6 +95,18 @@ class FencedTimer:
         self._at = at + 2
         self._open += 1
         return self.fence() if self._open == self._every or at == 0 else now
+
+    def resume(self) -> int:
+        """Wait for the device and stamp the end of a pause; ns. Steps before it that have no edge get none."""
+        self._synchronize()
+        self._last = _close_pause(self._marks, self._at, self._clock())
+        self._at += 2
+        self._open = 0
+        return self._last
+
+    def go_on_in(self, marks: memoryview) -> None:
+        """Write into `marks` from now on, a longer mapping of the same file."""
+        self._marks = marks
 
     def fence(self) -> int:
         """Wait for the device and give the last boundary its edge; ns. Where it has one, nothing is waited for."""
@@ -158,6 +180,20 @@ class EventTimer:
             self._unread.append(event)
         return now
 
+    def resume(self) -> int:
+        """Enqueue the event that ends a pause, behind what was submitted in it; ns."""
+        event = self._spare.pop() if self._spare else self._new_event()
+        now = self._clock()
+        event.record()
+        self._marks[self._at] = -now
+        self._at += 2
+        self._unread.append(event)
+        return now
+
+    def go_on_in(self, marks: memoryview) -> None:
+        """Write into `marks` from now on, a longer mapping of the same file."""
+        self._marks = marks
+
     def fence(self) -> int:
         """Wait for the device; the clock then, in ns. No event is read here, which would delay the next step."""
         if self._fenced_at != self._at:
@@ -188,3 +224,10 @@ class EventTimer:
         self._read = event
         self._read_at += 2
         self._marks[self._read_at + 1] = self._marks[1] + round(self._elapsed_ns)
+
+
+def _close_pause(marks: memoryview, at: int, now_ns: int) -> int:
+    # A reader takes a boundary for reached by its submit, so that comes last.
+    marks[at + 1] = now_ns
+    marks[at] = -now_ns
+    return now_ns

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from powerbench.records import SYNTHETIC, Cell
+from powerbench.records import SYNTHETIC, LoopCell
 
 
-def optimizer_of(cell: Cell) -> str:
+def optimizer_of(cell: LoopCell) -> str:
     """`adam`, `fused adamw`, `unfused sgd`."""
     fused = {None: "", True: "fused ", False: "unfused "}[cell.fused]
     return f"{fused}{cell.optimizer}"
 
 
-def data_of(cell: Cell) -> str:
+def data_of(cell: LoopCell) -> str:
     """`synthetic`, or `text of rows.csv`, and how it is read and padded where that is not as usual."""
     if cell.dataset == SYNTHETIC:
         return SYNTHETIC

@@ -278,7 +278,7 @@ def changes(checked: Checked) -> Iterator[tuple[int, str]]:
 def _legend(checked: Checked, columns: Columns, size: Size) -> list[str]:
     latencies = checked.latencies
     many = -(-len(latencies) // (len(columns.bounds) - 1))
-    steps, lasted_s = sum(latencies.steps), (latencies.edge_ns[-1] - latencies.edge_ns[0]) / 1e9
+    steps, lasted_s = sum(latencies.steps), latencies.lasted_s
     text = f"{counted(steps, 'step')} in {duration(lasted_s)}."
     if many > 1:
         slowest = "the slowest of them" if many < MANY_A_COLUMN else "what 19 of 20 of them are below"

@@ -34,9 +34,10 @@ def command_for(record: RunRecord, **changes: Any) -> str:
     """`powerbench run` with the options that make the cell of this run, but for `changes`.
 
     What the cell has by default, or what its device chooses by itself, is left out. Of a run on several machines it is
-    the command on that of the record. Raises PowerbenchError for a recording of power, which has no cell.
+    the command on that of the record. Raises PowerbenchError for a recording of power, and for a program's own loop,
+    which it cannot start.
     """
-    cell = msgspec.structs.replace(record.the_cell, **changes)
+    cell = msgspec.structs.replace(record.built_in, **changes)
     options = _options(cell, _usual(cell, is_metered=bool(record.rails)))
     node = record.node
     there = () if node is None else ("--node-rank", str(node.rank), "--rendezvous", node.rendezvous)

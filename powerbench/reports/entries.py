@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from powerbench.analysis.summary import Summary
-from powerbench.records import Cell, RunRecord
+from powerbench.records import LoopCell, RunRecord
 from powerbench.reports.summaries import summarize_run
 from powerbench.rundir.load import Run
 
@@ -31,7 +31,7 @@ class Entry:
     """One run in a table. `facts` are those of FACTS that were recorded."""
 
     summary: Summary
-    cell: Cell | None
+    cell: LoopCell | None
     machine: Machine
     facts: dict[str, Any]
     device_name: str | None

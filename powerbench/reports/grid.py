@@ -39,11 +39,11 @@ class Row(NamedTuple):
     """A cell of a section, in the order of the published tables.
 
     `steps` are those asked for, where it was measured in one column with several numbers of them: that is no repeat.
-    None where it was not.
+    None where it was not. Of a program's own loop, any may be unknown, and None.
     """
 
-    sequence_length: int
-    batch_size: int
+    sequence_length: int | None
+    batch_size: int | None
     steps: int | None = None
 
 
@@ -81,7 +81,7 @@ SETTINGS: dict[str, Callable[[Entry], Any]] = {
     "compile": _of_model("compile"),
     "accumulation": _of_training("accumulation"),
     "dropout": _of_training("dropout"),
-    "optimizer": lambda entry: optimizer_of(entry.cell) if entry.cell and _of_training("mode")(entry) else None,
+    "optimizer": lambda entry: optimizer_of(entry.cell) if entry.cell and _of_training("optimizer")(entry) else None,
     "weights": _not_published("weights"),
     "data": lambda entry: data_of(entry.cell) if entry.cell and _not_published("dataset")(entry) else None,
     "phases": _not_published("phases"),
@@ -171,6 +171,11 @@ class Section:
     groups: dict[tuple[Row, Column], Group]
 
     @property
+    def is_control(self) -> bool:
+        """Whether its steps are made of nothing but rest."""
+        return self.model.startswith("sleep, ")
+
+    @property
     def names(self) -> list[str]:
         """What the fields of a row are: `batch`, `seq`, and `steps` where some rows are told apart by them."""
         return ["batch", "seq", *(["steps"] if any(row.steps is not None for row in self.rows) else [])]
@@ -178,7 +183,8 @@ class Section:
     def fields(self, row: Row) -> list[str]:
         """The row in as many fields."""
         steps = "" if row.steps is None else f"{row.steps:,}"
-        return [f"{row.batch_size:,}", f"{row.sequence_length:,}", steps][: len(self.names)]
+        sides = ["" if side is None else f"{side:,}" for side in (row.batch_size, row.sequence_length)]
+        return [*sides, steps][: len(self.names)]
 
     def with_figure(self, figure: Figure) -> Section:
         """The rows and columns in which there is such a figure."""
@@ -250,8 +256,8 @@ def _title(entry: Entry) -> tuple[str, str]:
     cell = entry.cell
     assert cell is not None
     if cell.model == "sleep":
-        return f"sleep, {significant(cell.sleep_ms)} ms a step (the control)", ""
-    return cell.model, cell.mode
+        return f"sleep, {significant(cell.sleep_ms or 0.0)} ms a step (the control)", ""
+    return cell.model, cell.mode or ""
 
 
 def _section(model: str, mode: str, entries: Sequence[Entry]) -> Section:
@@ -264,14 +270,16 @@ def _section(model: str, mode: str, entries: Sequence[Entry]) -> Section:
 
 
 def _in_order(places: Iterable[tuple[Row, Column]]) -> list[Row]:
-    return sorted({row for row, _ in places}, key=lambda row: (row.sequence_length, row.batch_size, row.steps or 0))
+    return sorted(
+        {row for row, _ in places}, key=lambda row: (row.sequence_length or 0, row.batch_size or 0, row.steps or 0)
+    )
 
 
 def _rows(entries: Sequence[Entry], columns: Sequence[Column]) -> list[Row]:
     """The row of each run."""
     cells = [entry.cell for entry in entries if entry.cell is not None]
     plain = [Row(cell.sequence_length, cell.batch_size) for cell in cells]
-    steps: dict[tuple[Row, Column], set[int]] = {}
+    steps: dict[tuple[Row, Column], set[int | None]] = {}
     for row, column, cell in zip(plain, columns, cells, strict=True):
         steps.setdefault((row, column), set()).add(cell.steps)
     with_several = {row for (row, _), its in steps.items() if len(its) > 1}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from powerbench.records import SYNTHETIC, Cell
+from powerbench.records import SYNTHETIC, LoopCell
 from powerbench.reports.entries import Entry, Machine
 from powerbench.reports.grid import IN_WORDS, Column, Row, Section
 from powerbench.units import enumerated
@@ -196,15 +196,15 @@ def _is_published(row: Row, section: Section) -> bool:
     return any(column.published for its_row, column in section.groups if its_row == row)
 
 
-def _other_than_published(cell: Cell) -> Iterable[str]:
+def _other_than_published(cell: LoopCell) -> Iterable[str]:
     """What of a cell differs from the published script: float32, no accumulation, dropout off, a blocking copy."""
     if cell.dtype != "float32":
-        yield f"{cell.dtype}, theirs float32"
-    if cell.accumulation > 1:
+        yield f"{cell.dtype or 'unknown precision'}, theirs float32"
+    if (cell.accumulation or 1) > 1:
         yield "gradients accumulated, theirs not"
     if cell.compile:
         yield "compiled, theirs not"
     if cell.mode == "training" and cell.dropout:
         yield "dropout on, theirs off"
-    if cell.device != "cpu" and cell.copy != "blocking":
+    if cell.device != "cpu" and cell.copy not in ("blocking", None):
         yield f"{cell.copy} copy, theirs blocking"

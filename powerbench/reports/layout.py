@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 
 from powerbench.reports.grid import Row, Section
-from powerbench.units import counted
+from powerbench.units import counted, shape
 
 GAP = "  "
 
@@ -30,8 +30,8 @@ def cell_in_words(section: Section, row: Row, sections: Sequence[Section]) -> st
 
 def in_words(row: Row) -> str:
     """`batch 16 x sequence 128`, and the steps where it is told from another row by them."""
-    steps = "" if row.steps is None else f", {counted(row.steps, 'step')}"
-    return f"batch {row.batch_size:,} x sequence {row.sequence_length:,}{steps}"
+    steps = None if row.steps is None else counted(row.steps, "step")
+    return ", ".join(filter(None, (shape(row.batch_size, row.sequence_length), steps)))
 
 
 def listed(title: str, lines: Sequence[str], width: int) -> Iterable[str]:

@@ -89,14 +89,14 @@ def _models(entries: Sequence[Entry], *, without_vintage: bool = False) -> Itera
         labels = {column: label.removesuffix(f", {column.published}") for column, label in labels.items()}
     for model in dict.fromkeys(section.model for section in sections):
         own = [section for section in sections if section.model == model]
-        yield from ("", f"### `{model}`" if own[0].mode else f"### {escaped(model)}", "")
+        yield from ("", f"### {escaped(model)}" if own[0].is_control else f"### `{model}`", "")
         yield from (f"- {escaped(': '.join(filter(None, both)))}" for both in described(own, labels))
         for section in own:
             yield from _tables(section, labels)
 
 
 def _tables(section: Section, labels: dict[Column, str]) -> Iterable[str]:
-    mode = section.mode.capitalize() or "The control"
+    mode = section.mode.capitalize() or ("The control" if section.is_control else "The steps")
     alone = all(column.published for column in section.columns)
     yield from ("", f"**{mode}**:", "")
     yield from table(section, labels, _published_time if alone else _time)

@@ -22,7 +22,7 @@ NS_PER_US = 1000
 # Tracks of a run, each a thread in the format's words; each rank has one of steps and one of submissions below these.
 WINDOWS = 1
 FIRST_RANK = 2
-SPANS: dict[Stage, str] = {"warmup": "warm-up step", "step": "step", "tail": "tail step"}
+SPANS: dict[Stage, str] = {"warmup": "warm-up step", "step": "step", "tail": "tail step", "pause": "pause"}
 
 
 def as_perfetto(runs: Sequence[Run]) -> str:
@@ -142,6 +142,9 @@ def _submissions(steps: StepTrace, tid: int, record: RunRecord) -> Iterator[Even
     waits = record.cell is not None and record.cell.sync_every != 0
     before_ns = min(steps.start_ns[:1] + steps.submit_ns[:1], default=0)
     for at, submit_ns in enumerate(steps.submit_ns):
+        if steps.stage[at] == "pause":
+            before_ns = submit_ns
+            continue
         # Where nobody waits, Python may be ahead of the edge before the step, which is then an event of the device.
         start_ns = max(before_ns, steps.start_ns[at]) if waits else before_ns
         yield _span("submit", tid, start_ns, submit_ns, stage=steps.stage[at], step=at)

@@ -15,7 +15,7 @@ from powerbench.analysis.latencies import from_edges
 from powerbench.analysis.ranks import on_ranks
 from powerbench.analysis.slowdown import UNSTEADY, sentence
 from powerbench.analysis.summary import Latency, Summary, submission_ms
-from powerbench.records import SYNTHETIC, Cell, RunRecord
+from powerbench.records import SYNTHETIC, LoopCell, RunRecord
 from powerbench.reports.cells import data_of, optimizer_of
 from powerbench.reports.chart import Size, chart
 from powerbench.reports.checking import check
@@ -28,7 +28,7 @@ from powerbench.reports.tables import tables
 from powerbench.reports.verdict import causes, verdict
 from powerbench.reports.verdict import figures as trace_figures
 from powerbench.rundir.load import Run
-from powerbench.units import byte_size, counted, duration, significant
+from powerbench.units import byte_size, counted, duration, shape, significant
 
 # Of fewer steps the 5th and the 95th percentile are hardly more than the extremes.
 FEW_FOR_PERCENTILES = 20
@@ -99,26 +99,28 @@ def headline(record: RunRecord) -> str:
     """`bert-base-cased, training, batch 32 x sequence 128, float32`, and what else is not as usual."""
     cell = record.the_cell
     if cell.model == "sleep":
-        return f"sleep, {significant(cell.sleep_ms)} ms a step{on_ranks(cell)} (the control)"
-    batch = f"batch {cell.batch_size:,} x sequence {cell.sequence_length:,}{on_ranks(cell)}"
-    return ", ".join([cell.model, cell.mode, batch, cell.dtype, *unusual(cell)])
+        return f"sleep, {significant(cell.sleep_ms or 0.0)} ms a step{on_ranks(cell)} (the control)"
+    own = "a loop of its own" if record.loop else None
+    batch = shape(cell.batch_size, cell.sequence_length)
+    usual = (cell.model, own, cell.mode, batch and f"{batch}{on_ranks(cell)}", cell.dtype)
+    return ", ".join([*filter(None, usual), *unusual(cell)])
 
 
-def unusual(cell: Cell) -> Iterable[str]:
-    """The settings that change what a step costs and are not the default, in words."""
-    if cell.dataset != SYNTHETIC:
+def unusual(cell: LoopCell) -> Iterable[str]:
+    """The settings that change what a step costs, are known, and are not the default, in words."""
+    if cell.dataset not in (SYNTHETIC, None):
         yield data_of(cell)
-    if cell.mode == "training" and optimizer_of(cell) != "adam":
+    if cell.mode == "training" and cell.optimizer is not None and optimizer_of(cell) != "adam":
         yield optimizer_of(cell)
-    if cell.weights != "random":
+    if cell.weights not in ("random", None):
         yield f"{cell.weights} weights"
-    if cell.attention != "sdpa":
+    if cell.attention not in ("sdpa", None):
         yield f"{cell.attention} attention"
     if cell.compile:
         yield "compiled"
-    if cell.accumulation > 1:
+    if (cell.accumulation or 1) > 1:
         yield f"{cell.accumulation} batches a step"
-    if cell.mode == "training" and not cell.dropout:
+    if cell.mode == "training" and cell.dropout is False:
         yield "dropout off"
 
 

@@ -56,6 +56,8 @@ def next_command(checked: Checked) -> str:
     found, record, name = checked.slowdown, checked.record, shlex.quote(checked.name)
     if record is None:
         return "What a list of latencies cannot show (power, clocks, memory), a trace records: powerbench run --trace"
+    if record.loop:
+        return _next_of_loop(checked, record, name)
     if not checked.is_judged:
         return f"For a verdict, wait at each step: {command_for(record, sync_every=1)}"
     if found.verdict == "insufficient" and record.status in STOPPED_BY_ITSELF:
@@ -65,6 +67,18 @@ def next_command(checked: Checked) -> str:
     if found.verdict == "inconclusive":
         steps = sum(checked.latencies.steps) + (found.more_steps or sum(checked.latencies.steps))
         return f"To settle it, measure longer: {command_for(record, steps=steps, trace=True)}"
+    if is_slower(found):
+        return f"For a bug report: powerbench trace {name} --format markdown --plot slowdown.png"
+    return f"Its other figures: powerbench report {name}"
+
+
+def _next_of_loop(checked: Checked, record: RunRecord, name: str) -> str:
+    """The same for a program's own loop, which no command of ours can run again."""
+    found = checked.slowdown
+    if not checked.is_judged:
+        return "For a verdict, wait at each step: record(sync_every=1)"
+    if found.verdict in ("insufficient", "inconclusive") and record.status not in STOPPED_BY_ITSELF:
+        return f"For a verdict, record more steps; its other figures: powerbench report {name}"
     if is_slower(found):
         return f"For a bug report: powerbench trace {name} --format markdown --plot slowdown.png"
     return f"Its other figures: powerbench report {name}"

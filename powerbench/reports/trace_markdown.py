@@ -37,9 +37,10 @@ def _of_trace(checked: Checked) -> Iterator[str]:
     yield ""
     if record is not None:
         yield from _table(environment(record))
-        yield "To measure it again:"
-        yield ""
-        yield from _code([command_for(record)])
+        if not record.loop:
+            yield "To measure it again:"
+            yield ""
+            yield from _code([command_for(record)])
     else:
         yield f"Latencies from `{checked.name}`."
         yield ""
@@ -100,10 +101,11 @@ def _system(facts: Mapping[str, Any]) -> Iterator[str]:
 def _settings(record: RunRecord) -> Iterator[str]:
     cell, threads = record.the_cell, record.environment.get("threads")
     yield f"`sync_every` {cell.sync_every}"
-    yield f"`copy` {cell.copy}"
-    yield f"`attention` {cell.attention}"
-    yield f"`dropout` {str(cell.dropout).lower()}"
-    yield f"`compile` {str(cell.compile).lower()}"
+    if not record.loop:
+        yield f"`copy` {cell.copy}"
+        yield f"`attention` {cell.attention}"
+        yield f"`dropout` {str(cell.dropout).lower()}"
+        yield f"`compile` {str(cell.compile).lower()}"
     if threads is not None:
         yield counted(threads, "thread")
 

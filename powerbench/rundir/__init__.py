@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from powerbench.errors import PowerbenchError
-from powerbench.records import Cell, Node, RunRecord
+from powerbench.records import Cell, LoopCell, Node, RunRecord
 
 RECORD = "run.json"
 """The file by which a folder is a run."""
@@ -121,6 +121,14 @@ def create_run_dir(parent: Path, cell: Cell, *, node: Node | None = None, now: d
     return _create(parent, run_name(cell, now or datetime.now(UTC), node=node))
 
 
+def create_named_dir(path: Path) -> RunDir:
+    """The same for a run whose directory has its name from its maker: `path`, or where that is taken `path-2`, ...
+
+    Raises PowerbenchError where nothing can be written.
+    """
+    return _create(path.parent, path.name)
+
+
 def create_recording_dir(parent: Path, command: Sequence[str] | None, *, now: datetime | None = None) -> RunDir:
     """The same for a recording of power, while `command` runs or while nothing of ours does."""
     what = "power" if not command else f"power-{slug(Path(command[0]).name)}"
@@ -150,6 +158,11 @@ def run_name(cell: Cell, now: datetime, *, node: Node | None = None) -> str:
     what += [f"r{ranks}"] if ranks > 1 else []
     what += [f"node{node.rank}"] if node is not None else []
     return "-".join((_stamp(now), *map(slug, what)))
+
+
+def program_run_name(cell: LoopCell, now: datetime) -> str:
+    """`20261123T173000Z-cpu-mine`, of a program's own loop."""
+    return "-".join((_stamp(now), slug(cell.device), slug(cell.model)))
 
 
 def last_name(model: str) -> str:

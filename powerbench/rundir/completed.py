@@ -37,6 +37,8 @@ def complete_record(record: RunRecord, events: Iterable[dict[str, Any]], steps: 
         elif event["event"] == "window" and event.get("recompiled"):
             graphs = counted(event["recompiled"], "graph")
             notes.append(f"torch.compile made {graphs} more while the steps were timed; some steps hold that time.")
+        elif event["event"] == "note":
+            notes.append(event["text"])
         elif event["event"] == "operators":
             changes["profiler"] = msgspec.convert(event, ProfilerRecord)
         elif event["event"] == "end":

@@ -41,7 +41,7 @@ from powerbench.rundir.work import WorkReader, read_work
 # How far two readings of one process's start time may lie apart (the kernel counts in hundredths of a second, and
 # the calendar may have been set meanwhile).
 START_TIME_TOLERANCE_S = 2.0
-STEP_ROW = re.compile(r"(\d+),(warmup|step|tail),(\d+),(\d+),(\d*)")
+STEP_ROW = re.compile(r"(\d+),(warmup|step|tail|pause),(\d+),(\d+),(\d*)")
 
 
 class _HasSchema(msgspec.Struct):

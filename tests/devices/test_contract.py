@@ -7,11 +7,13 @@ import sys
 
 import pytest
 
-from powerbench.devices import Device
+from powerbench.devices import DEVICES as TABLE
+from powerbench.devices import Device, device_of_program
 from powerbench.devices.accelerator import Accelerator
 from powerbench.devices.cpu import Cpu
 from powerbench.devices.cuda import Cuda
 from powerbench.devices.mps import Mps
+from powerbench.errors import UsageError
 from tests.devices.fake import fake_torch
 
 DEVICES: list[Device] = [Cpu(), Mps(), Cuda(), Accelerator("xpu"), Accelerator("npu")]
@@ -64,6 +66,7 @@ from powerbench.devices.accelerator import Accelerator
 from powerbench.devices.cpu import Cpu
 from powerbench.devices.cuda import Cuda
 from powerbench.devices.mps import Mps
+from powerbench.errors import UsageError
 for device in (Cpu(), Mps(), Cuda(), Accelerator("xpu"), Accelerator("npu")):
     device.why_unavailable()
     device.torch_device()
@@ -131,3 +134,17 @@ class TestTheFakeTorch:
             function = getattr(function, name)
 
         assert function(*arguments, **keywords) == "called"
+
+
+class TestTheDeviceOfAProgram:
+    def test_is_one_of_ours_by_its_name(self) -> None:
+        assert device_of_program("cpu") is TABLE["cpu"]
+        assert device_of_program("mps:0") is TABLE["mps"]
+
+    @pytest.mark.parametrize(("name", "device"), [("cuda", "cuda:0"), ("cuda:3", "cuda:3")])
+    def test_is_the_gpu_that_is_named(self, name: str, device: str) -> None:
+        assert device_of_program(name).torch_device() == device
+
+    def test_of_an_unknown_name_is_refused(self) -> None:
+        with pytest.raises(UsageError, match="There is no device called 'gpu'"):
+            device_of_program("gpu")

@@ -156,6 +156,48 @@ class Gpus:
         self.device.synchronize()
 
 
+class TestOfAProgram:
+    """A program has set up its GPUs by itself: which one is current is not ours to change."""
+
+    def test_the_gpu_that_is_named_is_the_one_and_the_current_one_stays(self) -> None:
+        gpus = Gpus(2)
+        cuda = Cuda(gpus.torch, index=1)
+
+        assert cuda.confirm() is None
+        cuda.synchronize()
+
+        assert (gpus.current, gpus.synchronized, cuda.torch_device()) == (None, [1], "cuda:1")
+
+    def test_one_that_is_not_there_is_said(self) -> None:
+        said = Cuda(Gpus(2).torch, index=2).confirm()
+
+        assert said == "There is no cuda:2, torch sees 2 GPUs and counts from 0: name another."
+
+    def test_events_are_recorded_on_its_stream_and_not_on_that_of_the_current_one(self) -> None:
+        gpus = Gpus(2)
+        streams: list[object] = []
+
+        class Event(FakeEvent):
+            def record(self, stream: object = None) -> None:
+                streams.append(stream)
+                super().record()
+
+        new_event = {"cuda.Event": lambda *, enable_timing: Event(gpus.device)}
+        fakes = Gpus(2, but=new_event | {"cuda.current_stream": lambda index: f"the stream of {index}"})
+        marks = marks_for(3)
+        timer = Cuda(fakes.torch, index=1).timer(marks, sync_every=0)
+
+        timer.mark()
+        for work_ms in (20, 30):
+            gpus.device.submit(work_ms * MS)
+            timer.mark()
+        gpus.device.synchronize()
+        timer.finish()
+
+        assert streams == ["the stream of 1"] * 3
+        assert all(gap >= work * MS for gap, work in zip(gaps(ends(marks)), (20, 30), strict=True))
+
+
 @pytest.fixture
 def second_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_RANK", "1")

@@ -355,3 +355,73 @@ class TestEventTimer:
 
         assert timer.anchor_error_ns is None
         assert ends(marks) == at(0, -1)
+
+
+class TestAPause:
+    """It is closed by a boundary with a negative submit, and the next step begins at its end."""
+
+    def test_on_the_processor_is_over_at_once(self) -> None:
+        clock, marks = iter([10, 25, 400, 440]), marks_for(4)
+        timer = InstantTimer(marks, clock=lambda: next(clock))
+
+        assert [timer.mark(), timer.mark(), timer.resume(), timer.mark(), timer.fence()] == [10, 25, 400, 440, 440]
+
+        assert submits(marks) == [10, 25, -400, 440]
+        assert ends(marks) == [10, 25, 400, 440]
+
+    def test_with_fences_is_over_when_the_device_has_done_what_was_submitted_in_it(self) -> None:
+        device, marks = a_device(), marks_for(4)
+        timer = fenced(device, marks, sync_every=1)
+        timer.mark()
+        device.submit(20 * MS)
+        timer.mark()
+        device.submit(100 * MS)
+        timer.resume()
+        device.submit(30 * MS)
+        timer.mark()
+
+        assert ends(marks) == at(0, 20, 120, 150)
+        assert [submit < 0 for submit in submits(marks)] == [False, False, True, False]
+
+    def test_closes_no_block_of_steps(self) -> None:
+        device, marks = a_device(), marks_for(6)
+        timer = fenced(device, marks, sync_every=2)
+        timer.mark()
+        for _ in range(2):
+            device.submit(10 * MS)
+            timer.mark()
+        timer.resume()
+        for _ in range(2):
+            device.submit(10 * MS)
+            timer.mark()
+
+        assert ends(marks) == at(0, -1, 20, 20, -1, 40)
+
+    def test_with_events_stalls_nothing_and_is_over_when_the_device_comes_to_it(self) -> None:
+        device, marks = a_device(), marks_for(4)
+        timer = by_events(device, marks)
+        timer.mark()
+        device.submit(20 * MS)
+        timer.mark()
+        device.submit(100 * MS)
+        timer.resume()
+        device.submit(30 * MS)
+        timer.mark()
+        before = list(device.calls)
+        timer.fence()
+        timer.finish()
+
+        assert before.count("synchronize") == 1  # that of the origin
+        assert ends(marks) == at(0, 20, 120, 150)
+        assert [submit < 0 for submit in submits(marks)] == [False, False, True, False]
+
+
+def test_a_longer_mapping_is_gone_on_in_where_the_old_one_was_left() -> None:
+    device, marks, longer = a_device(), marks_for(2), marks_for(3)
+    for timer in (InstantTimer(marks, clock=device.time.now_ns), fenced(device, marks, sync_every=1)):
+        timer.mark()
+        timer.mark()
+        timer.go_on_in(longer)
+        timer.mark()
+        assert submits(longer)[2] > 0
+        longer[4] = 0

@@ -158,6 +158,48 @@ class TestAFullDisk:
         assert summary["steps"] > seen, "the rows that found no room are read from the marks"
 
 
+LOOP = """
+import sys, time
+import powerbench
+with powerbench.record(sys.argv[1], device="cpu", power="none", warmup=0) as run:
+    for step in range(int(sys.argv[2])):
+        if step == 100:
+            sys.stdin.readline()
+        time.sleep(0.001)
+        run.step()
+"""
+
+
+class TestAProgramsOwnLoop:
+    def test_is_not_begun_where_there_is_no_room_for_its_marks(self, mounted: Mount, tmp_path: Path) -> None:
+        disk = mounted("size=1m")
+
+        done = ended(start("-c", LOOP, disk / "mine", "5", command=(sys.executable,)))
+
+        assert done.status == 1
+        said = f"Cannot record in {disk}/mine: No space left on device; make room there."
+        assert done.stderr.splitlines()[-1] == f"powerbench.errors.PowerbenchError: {said}"
+        nobody_is_left(disk)
+
+    def test_goes_on_to_its_own_end_when_the_disk_fills_up(self, mounted: Mount) -> None:
+        disk = mounted("size=5m")
+        path = disk / "mine"
+        process = start("-c", LOOP, path, "3000", command=(sys.executable,), stdin=subprocess.PIPE)
+        assert process.stdin is not None
+        wait_for(lambda: len(marked_ns(path)) > 100, "the hundredth step")
+
+        fill(disk)
+        process.stdin.write("\n")
+        done = ended(process)
+
+        assert done.status == 0, done.stderr
+        assert "Traceback" not in done.stderr
+        assert done.stderr.count("The process that records is gone") == 1
+        nobody_is_left(disk)
+        summary = report(path)
+        assert (summary["status"], summary["steps"]) == ("interrupted", 3000)
+
+
 class TestOutputsThatCannotBeWritten:
     @pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full")
     def test_a_full_stdout_is_a_sentence_and_costs_nothing_of_the_record(self, tmp_path: Path) -> None:

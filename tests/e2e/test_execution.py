@@ -54,7 +54,7 @@ def test_compiling_is_told_apart_and_in_no_step_and_attention_where_it_is_not_th
 
     run, _ = measured(tmp_path / "runs", *ways, size=smallest, env=fresh)
 
-    cell, work = run.record.the_cell, run.record.workload
+    cell, work = run.record.built_in, run.record.workload
     assert (cell.compile, cell.attention) == (True, "eager")
     assert work is not None
     assert work.compile_s is not None
@@ -70,7 +70,7 @@ def test_compiling_is_told_apart_and_in_no_step_and_attention_where_it_is_not_th
 def test_float16_on_one_thread_and_all_batches_of_a_step_are_recorded_and_told(tmp_path: Path) -> None:
     run, summary = measured(tmp_path, "--dtype", "float16", "--threads", "1", "--set", "accumulation=3")
 
-    cell, work = run.record.the_cell, run.record.workload
+    cell, work = run.record.built_in, run.record.workload
     assert cell.dtype == summary["dtype"] == "float16"
     assert cell.threads == run.record.environment["threads"] == 1
     assert cell.attention == "sdpa"  # unless asked

@@ -110,6 +110,29 @@ class TestGolden:
         assert summary.peak_memory_bytes == 36466688
 
 
+class TestGoldenOfAProgram:
+    """`powerbench.record(..., device="cpu", batch_size=4, warmup=2)`: 22 steps, a pause behind the twelfth."""
+
+    run = load_run(GOLDEN / "schema-2")
+
+    def test_the_cell_says_what_was_told_and_nothing_else(self) -> None:
+        record = self.run.record
+        cell = record.the_cell
+
+        assert (record.schema, record.loop, record.status) == (2, True, "complete")
+        assert (cell.device, cell.model, cell.batch_size, cell.warmup) == ("cpu", "mine", 4, 2)
+        assert (cell.mode, cell.sequence_length, cell.steps, cell.dtype, cell.dataset, cell.seed) == (None,) * 6
+
+    def test_the_pause_is_in_no_figure(self) -> None:
+        steps = self.run.steps[0]
+        summary = summarize("golden", self.run.record, steps)
+
+        assert steps.stage == ["warmup"] * 2 + ["step"] * 10 + ["pause"] + ["step"] * 10
+        assert summary.steps == 20
+        assert summary.wall_s == pytest.approx(0.100397385 - 0.050126238)
+        assert summary.samples_per_s == pytest.approx(80 / (0.100397385 - 0.050126238))
+
+
 @pytest.mark.parametrize("name", ["steps-0.csv", "worker-0.jsonl", "telemetry.csv"])
 @pytest.mark.parametrize("status", ["complete", "running"])
 def test_a_run_whose_file_was_cut_off_at_any_byte_loads(tmp_path: Path, name: str, status: str) -> None:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from powerbench.records import Stage, StepTrace
-from powerbench.rundir.marks import MarksReader, MarksWriter, stage_of
+from powerbench.rundir.marks import BYTES_A_MARK, FIRST_ROOM, GrowingMarks, MarksReader, MarksWriter, Room, stage_of
 from tests.rundir import rows_of
 
 KILLED_IN_THE_FOURTH_STEP = """
@@ -39,6 +39,20 @@ try:
     MarksWriter(Path(sys.argv[1]), capacity=1000)
 except OSError:
     print("no room")
+"""
+
+
+GROWS_BEYOND_ITS_LIMIT = """
+import resource, signal, sys
+from pathlib import Path
+from powerbench.rundir.marks import BYTES_A_MARK, FIRST_ROOM, GrowingMarks, Room
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+path = Path(sys.argv[1])
+growing, room = GrowingMarks(path), Room(path)
+limit = FIRST_ROOM * BYTES_A_MARK
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+room.keep_ahead(FIRST_ROOM)
+print(growing.has_grown(), len(growing.view), room.lack, room.is_used_up(FIRST_ROOM))
 """
 
 
@@ -326,3 +340,84 @@ class TestOpenSteps:
         assert reader.open_steps == 3
         steps(reader, final=True)
         assert reader.open_steps == 0
+
+
+class TestAPause:
+    """A boundary with a negative submit: what lies before it is no step."""
+
+    def test_is_a_row_of_its_own_between_two_steps(self, path: Path) -> None:
+        marks(path, (10, 10), (20, 20), (-50, 50), (60, 60))
+
+        assert steps(MarksReader(path, warmup=0)) == [
+            "0,step,10,20,20",
+            "1,pause,20,50,50",
+            "2,step,50,60,60",
+        ]
+
+    def test_counts_for_no_step_of_the_warm_up(self, path: Path) -> None:
+        marks(path, (10, 10), (-50, 50), (60, 60), (70, 70))
+
+        assert steps(MarksReader(path, warmup=1)) == [
+            "0,pause,10,50,50",
+            "1,warmup,50,60,60",
+            "2,step,60,70,70",
+        ]
+
+    def test_is_told_alike_however_often_somebody_looks(self, path: Path) -> None:
+        view = marks(path, (10, 10), (20, 20))
+        reader = MarksReader(path, warmup=0)
+        first = steps(reader)
+        put(view, 2, (-50, 50))
+        put(view, 3, (60, 60))
+
+        assert first == ["0,step,10,20,20"]
+        assert steps(reader) == ["0,pause,20,50,50", "1,step,50,60,60"]
+        assert reader.last_ns() == 60
+
+
+class TestGrowingMarks:
+    """The steps of a loop that nobody has counted: the file is made longer while it is written and read."""
+
+    def test_begin_with_room_that_is_all_there(self, path: Path) -> None:
+        growing = GrowingMarks(path)
+
+        assert len(growing.view) == 2 * FIRST_ROOM
+        assert path.stat().st_blocks * 512 >= FIRST_ROOM * BYTES_A_MARK
+
+    def test_get_room_from_the_other_process_before_half_of_it_is_marked(self, path: Path) -> None:
+        growing, room = GrowingMarks(path), Room(path)
+
+        room.keep_ahead(FIRST_ROOM // 2)
+        before = path.stat().st_size
+        room.keep_ahead(FIRST_ROOM // 2 + 1)
+
+        assert (before, path.stat().st_size) == (FIRST_ROOM * BYTES_A_MARK, 2 * FIRST_ROOM * BYTES_A_MARK)
+        assert path.stat().st_blocks * 512 >= 2 * FIRST_ROOM * BYTES_A_MARK
+        assert growing.has_grown()
+        assert len(growing.view) == 4 * FIRST_ROOM
+
+    def test_keep_what_was_marked_and_are_read_on(self, path: Path) -> None:
+        growing, room, reader = GrowingMarks(path), Room(path), MarksReader(path, warmup=0)
+        put(growing.view, 0, *((at + 1, at + 1) for at in range(FIRST_ROOM)))
+        assert reader.look() == FIRST_ROOM
+
+        room.keep_ahead(reader.reached)
+        growing.has_grown()
+        put(growing.view, FIRST_ROOM, (FIRST_ROOM + 1, FIRST_ROOM + 1))
+
+        assert growing.view[0] == 1
+        assert reader.look() == FIRST_ROOM + 1
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere only one process may add room")
+    def test_make_room_themselves_where_the_other_process_is_late(self, path: Path) -> None:
+        growing = GrowingMarks(path)
+
+        assert growing.has_grown()
+        assert len(growing.view) == 4 * FIRST_ROOM
+
+    def test_say_so_where_there_is_no_room_left(self, path: Path) -> None:
+        done = subprocess.run(
+            [sys.executable, "-c", GROWS_BEYOND_ITS_LIMIT, path], capture_output=True, text=True, check=True
+        )
+
+        assert done.stdout == f"False {2 * FIRST_ROOM} File too large True\n"

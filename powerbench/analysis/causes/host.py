@@ -20,13 +20,15 @@ def host_bound(recorded: Recorded, change: Change, *, waits_for: str | None) -> 
     text = _submission(recorded, change) if recorded.record.the_cell.sync_every == 1 else _lead(recorded, change)
     if text is None:
         return None
+    batch = recorded.record.the_cell.batch_size
+    twice = "" if batch is None else f" (`--batch-size {2 * batch}`)"
     why = [] if waits_for is None else [f"the record has a reason for it: {waits_for}"]
     cause = Cause(
         cause="host-bound",
         evidence=sentence([f"{text}; what became slower is Python or the processor, and not the device"]) or "",
         counter_evidence=sentence(why),
         not_recorded=missing(["what Python did"], so="a profile would tell"),
-        experiment=f"Take a batch twice as large (`--batch-size {2 * recorded.record.the_cell.batch_size}`): where "
+        experiment=f"Take a batch twice as large{twice}: where "
         "Python is the limit, a step hardly takes longer. `py-spy record`, on a run of its own, shows where the time "
         "goes.",
     )

@@ -66,13 +66,14 @@ def memory_pressure(recorded: Recorded, change: Change, *, power: str | None) ->
     if strength is None:
         return None
     waits = [] if power is None else [f"{power}, as that of a device that waits does"]
-    cell = recorded.record.the_cell
+    batch = recorded.record.the_cell.batch_size
+    half = "" if batch is None else f" (`--batch-size {max(1, batch // 2)}`)"
     cause = Cause(
         cause="memory pressure",
         evidence=evidence([*(sign.text for sign in signs), *waits], pace=str(change)),
         counter_evidence=None,
         not_recorded=missing(["which process's memory was swapped"], so="it need not have been the worker's alone"),
-        experiment=f"Take half the batch (`--batch-size {max(1, cell.batch_size // 2)}`), or end what else holds "
+        experiment=f"Take half the batch{half}, or end what else holds "
         "memory: without swapping, the steps stay as fast as the first.",
     )
     return Finding(strength, cause, weight=SLOW_DISK)

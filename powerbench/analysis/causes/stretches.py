@@ -9,6 +9,7 @@ from itertools import accumulate, pairwise
 from statistics import correlation, median
 from typing import NamedTuple
 
+from powerbench.analysis.latencies import lasted_ns
 from powerbench.analysis.slowdown import Slowdown
 from powerbench.records import EnergyCurve, StepTrace, Window
 from powerbench.units import byte_size, milliseconds, seconds_from_ns
@@ -146,7 +147,7 @@ def _between(before: Spans, after: Spans) -> Change | None:
 
 
 def _mean_s(spans: Spans) -> float:
-    return seconds_from_ns(spans[-1][1] - spans[0][0]) / sum(count for _, _, count in spans)
+    return seconds_from_ns(lasted_ns(spans)) / sum(count for _, _, count in spans)
 
 
 def _each_s(spans: Spans) -> list[float]:

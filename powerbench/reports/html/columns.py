@@ -63,7 +63,8 @@ def _suspects(sections: Sequence[Section], labels: dict[Column, str]) -> Iterabl
 
 def _shape(row: Row) -> str:
     steps = "" if row.steps is None else f", {counted(row.steps, 'step')}"
-    return f"{row.batch_size:,}{TIMES}{row.sequence_length:,}{steps}"
+    sides = (f"{side:,}" for side in (row.batch_size, row.sequence_length) if side is not None)
+    return f"{TIMES.join(sides)}{steps}"
 
 
 def _rows(section: Section) -> list[tuple[str, list[str | None]]]:

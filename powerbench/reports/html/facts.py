@@ -67,8 +67,8 @@ def settings_of(record: RunRecord) -> dict[str, Any]:
     limits = told.pop("limits")
     told |= {f"limit of {key.replace('_', ' ')}": value for key, value in limits.items()}
     if record.cell.model != "sleep":
-        del told["sleep_ms"]
-    if record.ranks > 1:
+        told.pop("sleep_ms")
+    if record.ranks > 1 and record.cell.batch_size is not None:
         told["global_batch"] = record.cell.batch_size * record.ranks
     return {key: value for key, value in told.items() if value is not None and key not in _UNSAID}
 

@@ -7,9 +7,10 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from powerbench.analysis.comparable import in_words
 from powerbench.analysis.slowdown import Slowdown, find_slowdown
 from powerbench.analysis.summary import Summary
-from powerbench.records import Cell, RunRecord
+from powerbench.records import LoopCell, RunRecord
 from powerbench.reports.cells import data_of, optimizer_of
 from powerbench.reports.entries import Entry, Machine, entries_of, machine_names
 from powerbench.reports.figures import IN_WORDS, is_not_begun
@@ -142,19 +143,19 @@ def _is_no_letter(letter: str) -> bool:
     return unicodedata.category(letter) in ("Cc", "Cs") or unicodedata.bidirectional(letter) in TURNING
 
 
-_Part = Callable[[Entry, Cell], str | None]
+_Part = Callable[[Entry, LoopCell], str | None]
 # Said where the runs differ in it.
 _TELLING: tuple[_Part, ...] = (
     lambda entry, cell: cell.dtype,
     lambda entry, cell: f"{entry.facts['threads']} threads" if entry.facts.get("threads") else None,
     lambda entry, cell: f"torch {entry.facts['torch']}" if entry.facts.get("torch") else None,
-    lambda entry, cell: f"{cell.attention} attention",
+    lambda entry, cell: f"{cell.attention} attention" if cell.attention else None,
     lambda entry, cell: "compiled" if cell.compile else None,
-    lambda entry, cell: f"accumulation {cell.accumulation}",
-    lambda entry, cell: None if cell.dropout else "dropout off",
-    lambda entry, cell: optimizer_of(cell) if cell.mode == "training" else None,
-    lambda entry, cell: f"{cell.weights} weights",
-    lambda entry, cell: data_of(cell),
+    lambda entry, cell: f"accumulation {cell.accumulation}" if cell.accumulation else None,
+    lambda entry, cell: "dropout off" if cell.dropout is False else None,
+    lambda entry, cell: optimizer_of(cell) if cell.mode == "training" and cell.optimizer else None,
+    lambda entry, cell: f"{cell.weights} weights" if cell.weights else None,
+    lambda entry, cell: data_of(cell) if cell.dataset else None,
     lambda entry, cell: "stopped after each phase" if cell.phases else None,
     lambda entry, cell: "stopped by py-spy" if cell.py_spy else None,
     lambda entry, cell: f"{cell.copy} copy" if cell.copy else None,
@@ -162,7 +163,7 @@ _TELLING: tuple[_Part, ...] = (
 )
 
 
-def _waits(entry: Entry, cell: Cell) -> str | None:
+def _waits(entry: Entry, cell: LoopCell) -> str | None:
     """How often the device was waited for; None where it need not be, since its own events tell the steps apart."""
     if cell.sync_every is None:
         return None
@@ -182,7 +183,7 @@ def _tells_runs_apart(part: _Part, entries: Sequence[Entry]) -> bool:
 
     Of what was never begun the choices are still open, and so tell nothing.
     """
-    values: dict[tuple[Machine, str], set[str | None]] = {}
+    values: dict[tuple[Machine, str | None], set[str | None]] = {}
     for entry in entries:
         if entry.cell is not None and entry.cell.model != "sleep" and entry.start_unix_ns:
             values.setdefault((entry.machine, entry.cell.mode), set()).add(part(entry, entry.cell))
@@ -200,6 +201,8 @@ def _parts_of(entry: Entry, record: RunRecord, telling: Iterable[_Part], *, name
         return ["power alone" if record.command is None else f"power of {shlex.join(record.command)}"]
     if cell.model == "sleep":
         return [f"sleep, {cell.sleep_ms:g} ms{_on_ranks(entry)}"]
-    shape = f"{cell.batch_size:,}{TIMES}{cell.sequence_length:,}{_on_ranks(entry)}"
     told = [part(entry, cell) for part in telling]
-    return [text for text in (f"{cell.mode} {shape}", cell.model if name_model else None, *told) if text]
+    if record.loop:
+        return [in_words(cell), *filter(None, told)]
+    what = f"{cell.mode} {cell.batch_size:,}{TIMES}{cell.sequence_length:,}{_on_ranks(entry)}"
+    return [text for text in (what, cell.model if name_model else None, *told) if text]

@@ -16,7 +16,7 @@ from powerbench.reports.grid import IN_WORDS, PHASES, SETTINGS
 from powerbench.reports.html.shown import Shown
 from powerbench.reports.labels import WORK
 from powerbench.reports.operators import headings, operator_rows, operators_explained
-from powerbench.units import byte_size, significant
+from powerbench.units import byte_size, shape, significant
 
 STEADINESS: dict[Verdict, str] = {
     "flat": "steady",
@@ -215,7 +215,7 @@ def _work(shown: Shown) -> dict[str, Any]:
 def _kind(shown: Shown, differing: Sequence[str]) -> str:
     summary, work = shown.summary, _work(shown)
     told = [IN_WORDS[name](work[name]) for name in differing]
-    return ", ".join(filter(None, [str(summary.model), summary.mode, f"sequence {summary.sequence_length:,}", *told]))
+    return ", ".join(filter(None, [str(summary.model), summary.mode, shape(None, summary.sequence_length), *told]))
 
 
 def _best(kind: str, runs: Sequence[Shown]) -> Best:

@@ -6,16 +6,18 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from powerbench.analysis.slowdown import Verdict, sentence
-from powerbench.records import Cell
+from powerbench.records import LoopCell
 from powerbench.reports.figures import IN_WORDS, table_time
 from powerbench.reports.html.facts import numbers_in_words
 from powerbench.reports.html.shown import Content, Shown
 from powerbench.reports.html.tables import span_of
 from powerbench.reports.terminal import headline, machine_line, recording_headline
 from powerbench.units import counted, enumerated, significant
+
+T = TypeVar("T")
 
 FEW_NAMES = 3
 NO_BREAK = "\N{NO-BREAK SPACE}"
@@ -83,24 +85,32 @@ def _of_several(runs: Sequence[Shown]) -> str:
     if not cells:
         return f"{len(runs)} recordings of power alone."
     parts = [
-        enumerated(list(dict.fromkeys(cell.mode for cell in cells))),
-        f"batches of {_range(cell.batch_size for cell in cells)}{_on_ranks(cells)}",
-        f"sequences of {_range(cell.sequence_length for cell in cells)} tokens",
-        enumerated(list(dict.fromkeys(cell.dtype for cell in cells))),
+        enumerated(_known(cell.mode for cell in cells)),
+        _range("batches of {}", _known(cell.batch_size for cell in cells)) + _on_ranks(cells),
+        _range("sequences of {} tokens", _known(cell.sequence_length for cell in cells)),
+        enumerated(_known(cell.dtype for cell in cells)),
     ]
     torch = list(dict.fromkeys(str(it) for shown in runs if (it := shown.record.environment.get("torch"))))
     software = f", with torch {enumerated(torch)}" if torch and len(torch) <= FEW_NAMES else ""
-    return f"{len(runs)} runs: {', '.join(parts)}{software}."
+    told = ", ".join(filter(None, parts)) or enumerated(list(dict.fromkeys(cell.model for cell in cells)))
+    return f"{len(runs)} runs: {told}{software}."
 
 
-def _on_ranks(cells: Sequence[Cell]) -> str:
-    ranks = [cell.ranks * cell.nnodes for cell in cells]
-    return f" on each of {_range(ranks)} ranks" if max(ranks) > 1 else ""
+def _on_ranks(cells: Sequence[LoopCell]) -> str:
+    ranks = list(dict.fromkeys(cell.ranks * cell.nnodes for cell in cells))
+    return _range(" on each of {} ranks", ranks) if max(ranks) > 1 else ""
 
 
-def _range(values: Iterable[int]) -> str:
-    found = sorted(set(values))
-    return enumerated([f"{it:,}" for it in found]) if len(found) <= FEW_NAMES else f"{found[0]:,} to {found[-1]:,}"
+def _known(values: Iterable[T | None]) -> list[T]:
+    return list(dict.fromkeys(value for value in values if value is not None))
+
+
+def _range(words: str, values: Sequence[int]) -> str:
+    found = sorted(values)
+    if not found:
+        return ""
+    few = len(found) <= FEW_NAMES
+    return words.format(enumerated([f"{it:,}" for it in found]) if few else f"{found[0]:,} to {found[-1]:,}")
 
 
 def _ending(runs: Sequence[Shown]) -> str:
