@@ -73,7 +73,7 @@ class Launcher:
         self.events.write("ranks", time_ns=time.monotonic_ns(), exits={str(rank): exits[rank] for rank in exits})
         if self._meeting is not None:
             self._answer_for(exits, self._meeting)
-        return 0 if not any(exits.values()) else 1
+        return 0 if exits and not any(exits.values()) else 1
 
     def end_with_supervisor(self) -> None:
         """Wait until the supervisor is gone, which closes our stdin; then end, and the ranks with us."""
@@ -103,6 +103,9 @@ class Launcher:
 
     def _answer_for(self, exits: Mapping[int, int], meeting: Meeting) -> None:
         """Tell the others of a bad end that began here; of one that did not, wait to hear where it began."""
+        if not exits:
+            meeting.tell(Ended("interrupted", "stopped by Ctrl-C or a signal"))
+            return
         ranks = rank_ends(self._rundir, self._record, exits)
         ended = first_cause(ranks) or consequence(ranks)
         if ended is None:
@@ -145,7 +148,11 @@ def open_store_here() -> Any:
 
 
 def launch(record: RunRecord, command: Sequence[str], *, address: str, run_id: str) -> dict[int, int]:
-    """Run a process for each rank of this machine until all have ended or one has failed; exit status by rank."""
+    """Run a process for each rank of this machine until all have ended or one has failed; exit status by rank.
+
+    Empty where a signal has ended us, and them.
+    """
+    from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -169,6 +176,8 @@ def launch(record: RunRecord, command: Sequence[str], *, address: str, run_id: s
         elastic_launch(config, "/bin/sh")(*arguments)
     except ChildFailedError as error:
         exits |= {rank: failure.exitcode for rank, failure in error.failures.items()}
+    except SignalException:
+        return {}
     return exits
 
 

@@ -177,6 +177,11 @@ int nvmlInitWithFlags(unsigned flags)
     return OK;
 }
 
+int nvmlInit_v2(void)
+{
+    return nvmlInitWithFlags(0);
+}
+
 int nvmlShutdown(void)
 {
     if (inits == 0)
