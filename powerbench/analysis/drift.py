@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 DELTA = 0.05
 # A rise is said to be there if it is probably at least DELTA, and "there is none" is less probable than this. All of
 # these were chosen on simulated traces (tests/benchmarks/bench_slowdown.py): jumps hardly ever give a false alarm,
-# ramps are many and gave most of them, and there are but four starts and one drift.
-SURE_OF_DELTA = 0.80
-LARGEST_P: dict[Kind, float] = {"jump": 5e-4, "ramp": 2e-5, "start": 0.02, "drift": 0.02}
+# ramps are many and gave most of them, and there are but four starts and one drift. A quick start is held to have begun
+# with the steps that were set aside, which hid a part of it, and for that is to be the surer.
+SURE_OF_DELTA, SURE_OF_QUICK = 0.80, 0.85
+LARGEST_P: dict[Kind, float] = {"jump": 5e-4, "ramp": 2e-5, "start": 0.02, "quick": 0.01, "drift": 0.02}
 # Where the noise that a shape leaves has a larger standard deviation than this, the limit falls with its STRICTER-th
 # power, to STRICTEST of itself: a wander of 5 % is then nothing special. It keeps false alarms rare at a CV of 5 %; a
 # smaller limit for drifts would lose ramps to 1.15 at a CV of 2 % and a memory of .9.
-QUIET: dict[Kind, float] = {"jump": 0.034, "ramp": 0.028, "start": 0.028, "drift": 0.037}
+QUIET: dict[Kind, float] = {"jump": 0.034, "ramp": 0.028, "start": 0.028, "quick": 0.028, "drift": 0.037}
 STRICTER, STRICTEST = 8, 0.05
 # A fall that is over by then may be a warm-up, and whatever comes of those few steps, the others are judged: no limit
 # is lowered for it.
@@ -34,7 +35,7 @@ LEAST_SIGMA = 1e-4
 # On either side of a rise, this share of at least so many blocks must lie on that side of its middle, and from side to
 # side the medians must move by this share of it. A ramp's sides come close to its middle; of a jump's sides more is
 # asked, which keeps a flicker between two levels from being called one.
-STAYING: dict[Kind, float] = {"jump": 0.85, "ramp": 0.75, "start": 0.75, "drift": 0.75}
+STAYING: dict[Kind, float] = {"jump": 0.85, "ramp": 0.75, "start": 0.75, "quick": 0.75, "drift": 0.75}
 FEWEST_TO_STAY, MOVED = 8, 0.4
 
 
@@ -74,9 +75,17 @@ class Change:
         quarter = (self.end - self.begin) / 4
         is_before, is_after = place < self.begin + quarter, place > self.end - quarter
         is_new = (mean > middle) == (self.size > 0)
-        moved = float(np.median(mean[is_after]) - np.median(mean[is_before])) if is_before.any() else self.size
         sides = (~is_new[is_before], is_new[is_after])
-        return all(self._mostly(side) for side in sides) and moved / self.size > MOVED
+        return all(self._mostly(side) for side in sides) and self._moved(mean[is_before], mean[is_after]) > MOVED
+
+    def _moved(self, before: Floats, after: Floats) -> float:
+        """By what share of its size the medians move. A quick start is at its old level for no block at all."""
+        import numpy as np
+
+        if not len(before):
+            return 1.0
+        old = self.level if self.kind == "quick" else float(np.median(before))
+        return float((np.median(after) - old) / self.size)
 
     def _mostly(self, is_there: Flags) -> bool:
         return len(is_there) < FEWEST_TO_STAY or float(is_there.mean()) >= STAYING[self.kind]
@@ -84,10 +93,14 @@ class Change:
 
 @dataclass(frozen=True)
 class Fit:
-    """A trace of blocks against every shape and every memory of the noise."""
+    """A trace of blocks against every shape and every memory of the noise.
+
+    `hidden` is how long before it the run began, as a share of it.
+    """
 
     shapes: Shapes
     blocks: int
+    hidden: float
     constant: Noise
     weight: Floats
     size: Floats
@@ -105,10 +118,12 @@ class Fit:
         is_warmup = (shapes.end <= WARM_BY) & (direction < 0)
         largest_p *= np.where(is_warmup, 1.0, self._strictness())
         none = (self.weight * stdtr(freedom, -direction * self.size / self.error)).sum(axis=0)
+        sure = np.array([SURE_OF_QUICK if kind == "quick" else SURE_OF_DELTA for kind in shapes.kind])
         candidates = np.flatnonzero(none < largest_p)
         least = np.log(1 + DELTA) if direction > 0 else -np.log(1 - DELTA)
-        beyond = (direction * self.size[:, candidates] - least) / self.error[:, candidates]
-        is_large = (self.weight[:, candidates] * stdtr(freedom, beyond)).sum(axis=0) >= SURE_OF_DELTA
+        to_see = least * np.exp(-self.hidden / shapes.time_constant[candidates])
+        beyond = (direction * self.size[:, candidates] - to_see) / self.error[:, candidates]
+        is_large = (self.weight[:, candidates] * stdtr(freedom, beyond)).sum(axis=0) >= sure[candidates]
         candidates = candidates[is_large]
         if not len(candidates):
             return None
@@ -139,8 +154,10 @@ class Fit:
         )
 
 
-def fit(blocks: Blocks) -> Fit:
+def fit(blocks: Blocks, *, hidden_steps: int = 0) -> Fit:
     """Every shape under every memory: size, its error, and how well the two explain the trace.
+
+    `hidden_steps` are those that the run had before it and that say nothing.
 
     The weights are those of the restricted likelihood, which does not take the memory for shorter than it is as plain
     maximum likelihood does, and are shared out among the memories of each shape.
@@ -167,6 +184,7 @@ def fit(blocks: Blocks) -> Fit:
     return Fit(
         shapes=shapes,
         blocks=count,
+        hidden=hidden_steps / (count * blocks.per_block),
         constant=Noise(
             weight=_shared(-(count - 1) / 2 * np.log(alone) + prior)[:, 0],
             sigma=np.sqrt(alone / (count - 1))[:, 0],

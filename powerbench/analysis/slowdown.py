@@ -39,6 +39,8 @@ FEWEST = 20
 MOST_CUTS = 3
 # More slow first steps than this are a warm-up; fewer are what any loop has.
 USUAL_FIRST = 2
+# A rise may have gone on under as many of them; what was slow for longer was something else.
+MOST_HIDDEN = 3
 # A rise from the start that is over by here has levelled off; one that reaches the last tenth goes on, since a steady
 # one seems to flatten on a logarithmic scale.
 SATURATED_BY, STILL_FROM = 0.5, 0.9
@@ -73,7 +75,7 @@ def find_slowdown(latency_s: Sequence[float]) -> Slowdown:
     if len(measured_s) - first < FEWEST:
         return _insufficient(n, len(measured_s), first)
     cut = cut_spikes(measured_s[first:])
-    trace = _without_warmup(_trace(cut.log, steps[first:]))
+    trace = _without_warmup(_trace(cut.log, steps[first:], hidden_steps=min(first, MOST_HIDDEN)))
     found = _judged(trace, warmup_steps=len(measured_s) - len(trace.log))
     more_steps = _more_steps(found, trace)
     if n - len(measured_s) > MOST_UNUSABLE * n:
@@ -94,9 +96,9 @@ def _insufficient(n: int, usable_steps: int, first: int) -> Slowdown:
     )
 
 
-def _trace(log: Floats, steps: Places) -> Trace:
+def _trace(log: Floats, steps: Places, *, hidden_steps: int = 0) -> Trace:
     blocks = blocks_of(log)
-    return Trace(log, steps, blocks, fit(blocks))
+    return Trace(log, steps, blocks, fit(blocks, hidden_steps=hidden_steps))
 
 
 def _without_warmup(trace: Trace) -> Trace:

@@ -23,6 +23,8 @@ SPIKE_WINDOW = 9
 SPIKE_SIGMAS = 4.0
 # A spike is counted as such from here on, however still the other steps are.
 NOTABLE_SPIKE = 1.1
+# Of these the running median sees one side only.
+FIRST_STEPS = SPIKE_WINDOW // 2
 LAST_STEPS, LAST_SPIKE = 4, 1.3
 # Only jumps of the window need a new look; a start that needs more looks than this is a drift, and judged as one.
 MOST_LOOKS = 100
@@ -77,7 +79,7 @@ def cut_spikes(latency_s: Floats) -> Cut:
     """Put the running median where a step leaves it by more than four standard deviations of its neighbours.
 
     At the end, where the running median sees one side only, the last few steps are held against the last nine. The same
-    at the beginning would hide rises that are over within a few steps.
+    at the beginning would hide rises that are over within a few steps; there, what begins such a rise is left alone.
     """
     import numpy as np
     from scipy.ndimage import median_filter
@@ -86,11 +88,27 @@ def cut_spikes(latency_s: Floats) -> Cut:
     usual = median_filter(log, SPIKE_WINDOW, mode="mirror")
     off = log - usual
     far = SPIKE_SIGMAS * float(np.quantile(np.abs(off), 0.8)) / NORMAL_80
-    cut = np.where(np.abs(off) > far, usual, log)
+    spikes = _without_beginnings(np.abs(off) > far, log, off, far)
+    cut = np.where(spikes, usual, log)
     level = float(np.median(cut[-SPIKE_WINDOW:]))
     last = cut[-LAST_STEPS:]
     last[last > level + max(far, np.log(LAST_SPIKE))] = level
     return Cut(cut, log - cut > max(far, np.log(NOTABLE_SPIKE)))
+
+
+def _without_beginnings(is_far: Flags, log: Floats, off: Floats, far: float) -> Flags:
+    """Those far from the running median, but not the first steps of a rise: each is below it, and near one that stays.
+
+    That one is one of the next two; a spike is alone, and so are two together.
+    """
+    import numpy as np
+
+    spikes = is_far.copy()
+    for at in reversed(range(FIRST_STEPS)):
+        following = slice(at + 1, at + 3)
+        is_near = (np.abs(log[following] - log[at]) <= far) & ~spikes[following]
+        spikes[at] &= bool(off[at] >= 0 or not is_near.any())
+    return spikes
 
 
 def blocks_of(log: Floats) -> Blocks:

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from powerbench.analysis.slowdown import Slowdown, Verdict, across, find_slowdown, sentence, sentence_across
+from powerbench.analysis.trimming import cut_spikes
 from tests.analysis import traces
 from tests.analysis.traces import Noise
 
@@ -74,6 +75,19 @@ class TestWithoutNoise:
         assert found.from_step == pytest.approx(100, abs=20)
         assert found.to_step == pytest.approx(200, abs=20)
 
+    def test_a_quick_start_is_found_with_its_size_and_its_end(self) -> None:
+        found = judged(traces.saturating(0.15, 0.03), n=1_000, cv=0, spikes=0, slow_first=False)
+
+        assert (found.verdict, found.shape, found.still_rising) == ("slowdown", "saturating", False)
+        assert (found.from_step, found.to_step) == (0, 90)
+        assert found.change == pytest.approx(0.15, abs=0.002)
+
+    def test_of_a_quick_start_that_slow_first_steps_hid_only_what_was_seen_is_told(self) -> None:
+        found = judged(traces.saturating(0.15, 0.03), n=1_000, cv=0, spikes=0)
+
+        assert (found.verdict, found.warmup_steps, found.from_step) == ("slowdown", 2, 2)
+        assert found.change == pytest.approx(1.15 / (1.15 - 0.15 * math.exp(-2 / 30)) - 1, abs=0.002)
+
     def test_a_fall_late_in_the_run_is_a_speedup(self) -> None:
         found = find_slowdown([0.12] * 60 + [0.1] * 40)
 
@@ -119,6 +133,11 @@ class TestUnderNoise:
     @pytest.mark.parametrize("memory", [0, LONG])
     def test_a_cold_start_that_was_faster_is_found(self, memory: float) -> None:
         assert verdicts(traces.saturating(0.2, 0.05), n=300, memory=memory)["slowdown"] >= 27
+
+    @pytest.mark.parametrize("memory", [0, LONG, 0.98])
+    @pytest.mark.parametrize("tau", [0.02, 0.03])
+    def test_so_is_one_over_within_a_tenth_of_the_run(self, tau: float, memory: float) -> None:
+        assert verdicts(traces.saturating(0.15, tau), n=300, memory=memory)["slowdown"] >= 27
 
     @pytest.mark.parametrize(
         "shape", [traces.jump(-0.15), traces.sawtooth(0.1), traces.sawtooth(0.1, falling=True), traces.flicker(0.1)]
@@ -195,6 +214,19 @@ class TestSpikes:
         for place in (0, 5, 50, 97, 99):
             latency_s = [*FLAT[:place], 100.0, *FLAT[place + 1 :]]
             assert find_slowdown(latency_s).verdict == "flat", place
+
+    @pytest.mark.parametrize("count", [1, 2])
+    def test_that_are_fast_and_come_first_are_no_slowdown(self, count: int) -> None:
+        assert find_slowdown([0.08] * count + trace(traces.flat, slow_first=False)).verdict == "flat"
+
+    def test_are_not_what_a_rise_begins_with(self) -> None:
+        import numpy as np
+
+        noisy = trace(traces.flat, cv=0.015, spikes=0, slow_first=False)
+        rising = [0.09, 0.094, 0.097, 0.099]
+
+        assert cut_spikes(np.array(rising + noisy)).log[:4] == pytest.approx(np.log(rising))
+        assert cut_spikes(np.array([0.08, 0.08, *noisy])).log[:2] == pytest.approx(np.log([0.1, 0.1]), abs=0.04)
 
 
 class TestInput:

@@ -46,6 +46,8 @@ SHAPES: dict[str, traces.Shape] = {
     "+15%, tau .05 n": traces.saturating(0.15, 0.05),
     "+15%, tau .03 n": traces.saturating(0.15, 0.03),
     "+15%, tau .02 n": traces.saturating(0.15, 0.02),
+    "+15% by .05 n": traces.ramp(0.15, end=0.05),
+    "+15% at .05 n": traces.jump(0.15, at=0.05),
     "+10%, tau .05 n": traces.saturating(0.1, 0.05),
     "+10%, tau .1 n": traces.saturating(0.1, 0.1),
     "speed-up -15%": traces.jump(-0.15),
@@ -56,6 +58,14 @@ SHAPES: dict[str, traces.Shape] = {
     "3 slow at the end": traces.last_steps(2.0),
     "warm-up, jump": traces.warmup_then(0.1),
 }
+EARLY = (
+    "+20%, tau .05 n",
+    "+15%, tau .05 n",
+    "+15%, tau .03 n",
+    "+15%, tau .02 n",
+    "+15% by .05 n",
+    "+15% at .05 n",
+)
 RISES = [name for name in SHAPES if name.startswith(("jump", "ramp", "+"))]
 # P(slowdown) by memory 0, .5, .9, .98, as a prototype had them, and of how many runs each (None: not measured).
 Row = tuple[float | None, ...]
@@ -253,7 +263,7 @@ def targets(seen: dict[Cell, Seen]) -> Iterator[str]:
     short = [(cell, one) for cell, one in flat if cell.noise.memory <= 0.5 and cell.n >= 100]
     rises = ("jump", "ramp to 1.15", "ramp to 1.5", "ramp to 2")
     big = [(cell, one) for cell, one in assumed.items() if cell.shape.startswith(rises) and cell.n >= 100]
-    early = [(c, one) for c, one in assumed.items() if c.shape in ("+15%, tau .05 n", "+20%, tau .05 n") and c.n >= 300]
+    early = [(cell, one) for cell, one in assumed.items() if cell.shape in EARLY and cell.n >= 300]
     apart = ("speed-up -15%", "sawtooth", "falling sawtooth", "flicker")
     print()
     yield from at_most("false slowdowns, memory up to .9", [p for p in flat if p[0].noise.memory <= 0.9], 0.01)
