@@ -25,11 +25,11 @@ def counted_rails(record: RunRecord) -> list[str]:
     for name, rail in record.rails.items():
         machine = OF_A_MACHINE.match(name)
         machines.setdefault("" if machine is None else machine[0], {})[name] = rail
-    counted: dict[str, str] = {}  # a GPU by its identifier, which two directories of one machine may both name
+    counted: list[str] = []
     for rails in machines.values():
-        for name in _counted_of(rails, record):
-            counted.setdefault(record.rails[name].uuid or name, name)
-    return list(counted.values())
+        seen = {record.rails[name].uuid for name in counted} - {None}  # two directories may be of one machine
+        counted += [name for name in _counted_of(rails, record) if record.rails[name].uuid not in seen]
+    return counted
 
 
 def _counted_of(rails: Mapping[str, RailRecord], record: RunRecord) -> list[str]:

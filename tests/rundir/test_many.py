@@ -145,3 +145,11 @@ def test_runs_are_read_when_they_are_come_to_and_again_when_asked_for_again() ->
     assert runs[1] is at_hand
     assert runs[2].path == Path("two")
     assert read == [Path("one"), Path("two"), Path("one"), Path("two")]
+
+
+def test_what_was_not_begun_has_as_many_ranks_as_were_asked_for(tmp_path: Path) -> None:
+    sweep = a_sweep(a_folder(tmp_path / "sweep", "one"), measurement(done("one")), measurement(ranks=4))
+    (missing,) = without_runs(find_readable([sweep]))
+
+    assert (missing.record.ranks, missing.ranks, len(missing.steps)) == (4, [0, 1, 2, 3], 4)
+    assert len(missing.together) == 0
