@@ -7,7 +7,6 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from threading import Lock, Thread
 from typing import Any
@@ -17,6 +16,7 @@ import psutil
 from powerbench.blame import consequence, first_cause, rank_ends
 from powerbench.endings import Ended
 from powerbench.errors import PowerbenchError, Unavailable
+from powerbench.launch import signal_group
 from powerbench.meeting import BEAT_S, SILENCE_S, Elsewhere, Meeting, meet, open_store
 from powerbench.records import Node, RunRecord
 from powerbench.rundir import RunDir
@@ -93,9 +93,11 @@ class Launcher:
         """Hear of the others until the run has ended badly with one of them; then end it here."""
         while (found := meeting.hear()) is None:
             time.sleep(BEAT_S)
-        if not psutil.Process().children():  # ours have come to their end before
-            return
+        if not psutil.Process().children():
+            time.sleep(BEAT_S)  # if ours have ended badly, that is about to be told
         self._end_here()
+        if all(rank.is_through for rank in rank_ends(self._rundir, self._record, {})):
+            os._exit(0)  # ours are through, and torch's agent would wait five minutes for the others to be
         self.events.write("elsewhere", time_ns=time.monotonic_ns(), **as_facts(found))
         end_ranks()
         meeting.part()
@@ -197,8 +199,7 @@ class NoLogs:
 def end_ranks() -> None:
     """Kill every process that was started here, with all that it started: each has a group of its own."""
     for child in psutil.Process().children():
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(child.pid, signal.SIGKILL)
+        signal_group(child.pid, signal.SIGKILL)
 
 
 if __name__ == "__main__":
