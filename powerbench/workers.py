@@ -197,7 +197,9 @@ class LaunchedWorkers:
         ranks = self._ends()
         if all(rank.end is not None and rank.end["outcome"] == "complete" for rank in ranks):
             return Ended("complete", None)
-        ended = seen.stopped or self._told("end") or first_cause(ranks, evidence=seen.evidence)
+        if seen.stopped is not None:
+            return self._with_who_is_behind(seen.stopped)
+        ended = self._told("end") or first_cause(ranks, evidence=seen.evidence)
         if seen.disk_full and (ended is None or ended.status == "failed"):
             return Ended("failed", "a rank ended with the disk full; make room, or choose another folder with --output")
         ended = ended or self._told("elsewhere") or self._interrupted(ranks)
@@ -206,6 +208,11 @@ class LaunchedWorkers:
     def _ends(self) -> list[RankEnd]:
         exits = (self._event("ranks") or {"exits": {}})["exits"]
         return rank_ends(self._rundir, self._record, {int(rank): status for rank, status in exits.items()})
+
+    def _with_who_is_behind(self, stopped: Ended) -> Ended:
+        """Who has kept the others waiting on other machines is seen there, and told by the launchers."""
+        event = self._event("behind")
+        return stopped if event is None else Ended(stopped.status, f"{stopped.reason}: {event['message']}")
 
     def _interrupted(self, ranks: Sequence[RankEnd]) -> Ended | None:
         """The ending of ranks that were told to stop, and not by us."""

@@ -66,7 +66,12 @@ class Group:
 
         return wait_for(started, "a rank")
 
-    def over(self, *events: dict[str, Any], ends: tuple[dict[str, Any] | None, ...] = ()) -> Ended:
+    def over(
+        self,
+        *events: dict[str, Any],
+        ends: tuple[dict[str, Any] | None, ...] = (),
+        seen: Circumstances = NOTHING_ELSE,
+    ) -> Ended:
         """How it ended, where the launcher and the ranks have left these events."""
         assert self.ended.wait(60)
         self.workers.close()
@@ -77,7 +82,7 @@ class Group:
             if end is not None:
                 EventWriter(self.rundir.events(rank)).write("end", time_ns=1, message=None, **end)
         self.journals.update()
-        return self.workers.ending(NOTHING_ELSE)
+        return self.workers.ending(seen)
 
 
 class TestNobodyIsLeft:
@@ -150,6 +155,14 @@ class TestTheEnding:
 
         assert ended == Ended(
             "interrupted", "the ranks were told to stop on another machine, by Ctrl-C, a signal or a limit"
+        )
+
+    def test_is_what_we_ended_it_for_with_who_kept_it_waiting_elsewhere(self, tmp_path: Path) -> None:
+        hung = Circumstances(stopped=Ended("failed", "no step ended for 10 s"), evidence=None, disk_full=False)
+        behind = {"event": "behind", "message": "rank 3 on beta (node 1) has not done step 7"}
+
+        assert Group(tmp_path, "", a_group()).over(behind, seen=hung) == Ended(
+            "failed", "no step ended for 10 s: rank 3 on beta (node 1) has not done step 7"
         )
 
     def test_is_the_launcher_s_where_nothing_else_is_known(self, tmp_path: Path) -> None:
