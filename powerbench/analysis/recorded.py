@@ -57,8 +57,8 @@ class Recorded:
 def recorded_of(run: Run) -> Recorded:
     """What a run recorded; its files are read here, and nowhere in the arithmetic."""
     ranks = ranks_of(run)
-    closest = run.ranks[0] if ranks is None else ranks.closest
-    machine = next(it for it in run.machines if closest in it.ranks)
+    closest = run.record.own_ranks.start if ranks is None else ranks.closest
+    machine = next((it for it in run.machines if closest in it.ranks), run)  # a recording of power has no rank
     return Recorded(
         record=run.record,
         steps=run.together,
