@@ -163,8 +163,8 @@ def slow_stretch(ratio: Floats) -> Stretch | None:
     """Where a rank surely took longer than the others, by this ratio at each step; None where it did not.
 
     A rise of the ratio says since when, a fall until when. What noise hides step by step may show in the medians of
-    several steps. Without either, nearly every step must be much slower, or the level of the whole must lie above 1 with all
-    of its interval (99%).
+    several steps. Without either, nearly every step must be much slower, or the level of the whole must lie above 1
+    with all of its interval (99%).
     """
     import numpy as np
 
