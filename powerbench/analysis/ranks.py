@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 # A rank is called a straggler where its own work takes so much longer than that of the others, and that is sure.
 SLOWER = 1.05
-# In this share of the steps, of which there are 20 at least, chance makes no rank slower than another.
-NEARLY_ALL = 0.95
+# So much slower in this share of the steps, of which there are 20 at least, noise makes no rank, with a memory or not.
+MUCH_SLOWER, NEARLY_ALL = 1.25, 0.95
 # Only ranks that are so much slower than the middle of all, in some third of the run, are looked at closely.
 WORTH_A_LOOK = 1.02
 # Into so many groups of neighbouring steps they are put where noise hides what becomes of single ones.
@@ -163,8 +163,8 @@ def slow_stretch(ratio: Floats) -> Stretch | None:
     """Where a rank surely took longer than the others, by this ratio at each step; None where it did not.
 
     A rise of the ratio says since when, a fall until when. What noise hides step by step may show in the medians of
-    several steps. Without either, nearly every step must be slower, or the level of the whole must lie above 1 with all
-    of its interval (99%).
+    several steps. Without either, nearly every step must be much slower, or the level of the whole must lie above 1
+    with all of its interval (99%).
     """
     import numpy as np
 
@@ -195,10 +195,10 @@ def _is_above_one(ratio: Floats) -> bool:
 
 
 def _is_slow_throughout(ratio: Floats) -> bool:
-    """Whether the rank was slower in nearly every step, by however much each time: no interval says it more surely."""
+    """Whether the rank was much slower in nearly every step, by however much each time."""
     import numpy as np
 
-    return float(np.mean(ratio >= SLOWER)) >= NEARLY_ALL
+    return float(np.mean(ratio >= MUCH_SLOWER)) >= NEARLY_ALL
 
 
 def _is_slow(ratio: Floats) -> bool:
