@@ -10,31 +10,26 @@ device that works while Python goes on, the joules of what is not the processor 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+from itertools import pairwise
+from typing import Literal, NamedTuple, get_args
 
 from powerbench.analysis.alignment import line_of
 from powerbench.analysis.counted import counted_rails, scope_in_words
 from powerbench.analysis.curves import Line, common, duration_s
 from powerbench.analysis.energy import find_energy
-from powerbench.analysis.folding import FramePath, from_the_step_on, is_resting, simple, step_of, without_waits
+from powerbench.analysis.folding import FramePath, from_the_step_on, simple, step_of, without_waits
+from powerbench.analysis.standing import Spent, SpentAll, spend
 from powerbench.errors import PowerbenchError
 from powerbench.records import EnergyCurve, RailRecord, RunRecord, StepTrace, Window
-from powerbench.rundir.stacks import NOTHING, NS_PER_US, Frame, Stacks, ThreadStacks
-from powerbench.units import NS_PER_S
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Floats = NDArray[np.float64]
-    Ints = NDArray[np.int64]
+from powerbench.rundir.stacks import Frame, Stacks
 
 WindowName = Literal["measured", "all"]
 WINDOWS: tuple[WindowName, ...] = get_args(WindowName)
 # A counter that is published so much more often than it is read shows what is true at the moment.
 FRESH = 0.1
+AN_ECHO = 0.97
 # Rails of what runs Python's own lines. What else is counted belongs to the device, except where the processor is that.
 PROCESSOR_PARTS = ("cpu", "package")
 
@@ -117,7 +112,7 @@ def find_flame(
     on_cpu = record.the_cell.device == "cpu"
     own = [line for name, line in lines.items() if on_cpu or record.rails[name].part in PROCESSOR_PARTS]
     of_device = [line for name, line in lines.items() if not (on_cpu or record.rails[name].part in PROCESSOR_PARTS)]
-    spent = _spend(stacks, stretch, own, of_device)
+    spent = spend(stacks, stretch, own, of_device)
     folding = _Folding(stacks, on_cpu=on_cpu, by_line=by_line)
     return Flame(
         window=window,
@@ -159,91 +154,6 @@ def _stretch(steps: StepTrace, window: WindowName) -> tuple[Window, int]:
     return found, count
 
 
-class _Spent(NamedTuple):
-    """What one stack of one thread took: `own_j` at its own moments, `device_j` of the device meanwhile."""
-
-    thread: ThreadStacks
-    stack: int
-    seconds: float
-    own_j: float
-    device_j: float
-
-
-class _SpentAll(NamedTuple):
-    each: list[_Spent]
-    shared_s: float
-
-
-def _spend(stacks: Stacks, window: Window, own: Sequence[Line], of_device: Sequence[Line]) -> _SpentAll:
-    """The time and joules of the window on the stacks that stood at each moment of it."""
-    import numpy as np
-
-    resting = np.array([is_resting([stacks.frames[at] for at in stack]) for stack in stacks.stacks] or [True])
-    rows = [_Row(stacks, thread, window) for thread in stacks.threads]
-    rows = [row for row in rows if row.is_busy_ever(resting)]
-    ends = np.array([window.start_ns, window.end_ns])
-    edges = np.unique(np.concatenate([ends, *(row.inside for row in rows)]))
-    standing = [row.at(edges[:-1]) for row in rows]
-    busy = [row.is_busy(stood, resting) for row, stood in zip(rows, standing, strict=True)]
-    number = sum((mask.astype(np.int64) for mask in busy), start=np.zeros(len(edges) - 1, dtype=np.int64))
-    share = 1.0 / np.maximum(number, 1)
-    seconds = np.diff(edges) / NS_PER_S
-    amounts = [seconds * share, *(_joules(lines, edges) * share for lines in (own, of_device))]
-    each = [
-        _Spent(row.thread, int(stack), *(float(sums[stack]) for sums in by_stack))
-        for row, stood, mask in zip(rows, standing, busy, strict=True)
-        for by_stack in [[np.bincount(stood[mask], weights=amount[mask]) for amount in amounts]]
-        for stack in np.unique(stood[mask])
-    ]
-    return _SpentAll(each, float(seconds[number > 1].sum()))
-
-
-def _joules(lines: Sequence[Line], edges: Ints) -> Floats:
-    """The joules of these rails together between each two neighbouring edges."""
-    import numpy as np
-
-    used = np.zeros(len(edges) - 1)
-    for line in lines:
-        used += np.diff(np.interp(edges, line.time_ns, line.energy_j))
-    return used
-
-
-class _Row:
-    """One thread's stacks in a window, each from where it probably began.
-
-    Looks come at random (py-spy draws the time between two from an exponential distribution, so as not to keep time
-    with the program), so that a change lies one mean period before the look that saw it, on average.
-    """
-
-    def __init__(self, stacks: Stacks, thread: ThreadStacks, window: Window) -> None:
-        import numpy as np
-
-        late_ns = NS_PER_S // stacks.rate_hz
-        self.thread = thread
-        self._time_ns = stacks.start_ns + np.asarray(thread.time_us, dtype=np.int64) * NS_PER_US - late_ns
-        self._stack = np.asarray([NOTHING, *thread.stack], dtype=np.int64)
-        is_inside = (self._time_ns > window.start_ns) & (self._time_ns < window.end_ns)
-        self.inside: Ints = self._time_ns[is_inside]
-        self._first = self.at(np.array([window.start_ns]))
-
-    def at(self, moments_ns: Ints) -> Ints:
-        """The stack at each of these moments."""
-        import numpy as np
-
-        return np.asarray(self._stack[np.searchsorted(self._time_ns, moments_ns, side="right")])
-
-    def is_busy(self, stood: Ints, resting: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """At which of these stacks it is: the thread of the steps at all, whatever it waits for is the step's."""
-        there: NDArray[np.bool_] = stood != NOTHING
-        return there if self.thread.steps else there & ~resting[stood]
-
-    def is_busy_ever(self, resting: NDArray[np.bool_]) -> bool:
-        """Whether it counts: a thread that stood still from end to end was waiting, wherever that was."""
-        if self.thread.steps:
-            return True
-        return bool(len(self.inside)) and bool(self.is_busy(self.at(self.inside), resting).any())
-
-
 class _Folding:
     """Stacks as paths, each folded once."""
 
@@ -254,7 +164,7 @@ class _Folding:
         self._step = self.step or Frame("step", "", 0)
         self._on_cpu = on_cpu
 
-    def costs(self, spent: _SpentAll) -> dict[FramePath, Cost]:
+    def costs(self, spent: SpentAll) -> dict[FramePath, Cost]:
         """What each path cost itself."""
         costs: dict[FramePath, Cost] = defaultdict(lambda: NO_COST)
         for it in spent.each:
@@ -262,7 +172,7 @@ class _Folding:
                 costs[path] = costs[path].plus(cost)
         return dict(costs)
 
-    def _shares(self, it: _Spent) -> Iterator[tuple[FramePath, Cost]]:
+    def _shares(self, it: Spent) -> Iterator[tuple[FramePath, Cost]]:
         frames = self._frames(it.stack)
         if not it.thread.steps:
             yield (
@@ -298,6 +208,20 @@ def rows_of(flame: Flame) -> list[Row]:
             total[frame] = total[frame].plus(cost)
     rows = [Row(frame, own[frame], cost) for frame, cost in total.items()]
     return sorted(rows, key=lambda row: (row.own.joules, row.own.seconds), reverse=True)
+
+
+def echoes(flame: Flame) -> set[Frame]:
+    """The frames that only one other calls, and that have nearly all of what that one has: they tell nothing new."""
+    callers: dict[Frame, set[Frame]] = defaultdict(set)
+    for path in flame.costs:
+        for caller, frame in pairwise(path):
+            callers[frame].add(caller)
+    totals = {row.frame: row.total for row in rows_of(flame)}
+    return {
+        frame
+        for frame, its in callers.items()
+        if len(its) == 1 and totals[frame].seconds >= AN_ECHO * totals[next(iter(its))].seconds
+    }
 
 
 @dataclass

@@ -10,8 +10,8 @@ from powerbench.rundir.stacks import Frame
 FramePath = tuple[Frame, ...]
 """Frames from the outermost in."""
 
-LOOP = ("Loop.run", "powerbench/worker.py")
-"""The frame that calls the steps."""
+LOOP = ("Loop.run", "run"), "powerbench/worker.py"
+"""The frame that calls the steps, with its class or (before py-spy 0.4) without, and its file."""
 OURS_ABOVE_THE_LOOP = ("_run_module_as_main", "_run_code", "<module>", "main", "measure")
 # Where the device is waited for. What it does meanwhile, no line of Python does.
 WAITING_FILES = ("/powerbench/devices/", "/powerbench/workloads/laps.py")
@@ -33,8 +33,9 @@ RESTING = {
 # Calls that only pass a call on: torch's wrappers around each module and optimizer, and its C++ dispatcher.
 PASSES_ON = re.compile(
     r"""
-    Module\._(wrapped_)?call_impl$ | .*\.<locals>\.(wrapper|wrapped_func|maybe_fallback|decorate_context|_use_grad|_fn)$
-    | .*\.<locals>\.forward_with_checkpointing$ | GOMP_ | __kmp | at::internal:: | at::TensorIteratorBase::
+    (Module\.)?_(wrapped_)?call_impl$ | .*\.<locals>\.forward_with_checkpointing$
+    | .*\.<locals>\.(wrapper|wrapped_func|maybe_fallback|decorate_context|_use_grad|_fn)$
+    | GOMP_ | __kmp | at::internal:: | at::TensorIteratorBase::
     | 0x[0-9a-f]+$ | _Py | Py[A-Z] | cfunction_ | method_vectorcall | _run_(module_as_main|code)$
     | c10::(impl|Dispatcher|KernelFunction|BoxedKernel|function_ref|OperatorHandle|TypedOperatorHandle) | at::_ops::
     | torch::autograd::(THPVariable_|VariableType::) | torch::ADInplaceOrView:: | std::
@@ -63,7 +64,7 @@ def from_the_step_on(stack: Sequence[Frame], *, by_line: bool) -> FramePath:
 
 def is_loop(frame: Frame) -> bool:
     """Whether it is the loop of the worker."""
-    return frame.name == LOOP[0] and frame.file.endswith(LOOP[1])
+    return frame.name in LOOP[0] and frame.file.endswith(LOOP[1])
 
 
 def simple(stack: Iterable[Frame], *, by_line: bool) -> FramePath:

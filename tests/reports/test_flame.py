@@ -57,6 +57,13 @@ def test_the_tables_say_joules_seconds_watts_and_percent() -> None:
     assert "  300  6.00  50.0   88.2  Linear.forward (torch/nn/modules/linear.py)" in total
 
 
+def test_a_function_that_only_one_calls_and_for_nothing_else_is_not_told_twice() -> None:
+    shown = FLAME_FORMATS["terminal"].show(burnt())
+
+    assert ADDMM.name in shown.split("In these functions and all that they call")[0]
+    assert ADDMM.name not in shown.split("In these functions and all that they call")[1]
+
+
 def test_the_tables_fit_a_terminal_and_say_how_far_to_trust_them() -> None:
     shown = FLAME_FORMATS["terminal"].show(burnt())
 

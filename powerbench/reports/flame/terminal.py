@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from powerbench.analysis.flame import Cost, Flame, rows_of, sum_of
+from powerbench.analysis.flame import Cost, Flame, echoes, rows_of, sum_of
 from powerbench.reports.flame.burnt import Burnt, lead, of_what, sentences, share, short_file, short_name, watts
 from powerbench.reports.lines import WIDTH, notes
 from powerbench.rundir.stacks import Frame
@@ -20,7 +20,9 @@ def as_terminal(burnt: Burnt, *, width: int = WIDTH) -> str:
     flame = burnt.flame
     rows = rows_of(flame)
     own = [(row.frame, row.own) for row in rows if row.own.seconds or row.own.joules]
-    total = sorted(((row.frame, row.total) for row in rows), key=lambda it: key(it[1]), reverse=True)
+    skipped = echoes(flame)
+    total = [(row.frame, row.total) for row in rows if row.frame not in skipped]
+    total.sort(key=lambda it: key(it[1]), reverse=True)
     lines = [line for text in of_what(burnt) for line in textwrap.wrap(text, width)]
     lines += ["", *textwrap.wrap(lead(flame), width)]
     lines += ["", "In these functions themselves", *table(flame, own, width, the_rest(flame, own))]
