@@ -21,6 +21,8 @@ from powerbench.rundir import RunDir
 from powerbench.rundir.lines import ENERGY_HEADER, TELEMETRY_HEADER, LineWriter, gauge_line, reading_line
 
 PERIOD_S = 0.1
+# Of an instrumented run, in which joules are told apart by what ran at the moment; a source that cannot reads slower.
+FINE_PERIOD_S = 0.02
 # powermetrics has been seen to take this long to its first sample (research on JouleWise: power).
 FIRST_READING_S = 20.0
 LAST_READING_S = 10.0
@@ -157,7 +159,15 @@ class Metering:
     No two rails share a name: one that another source was first to use gets its own source in front (`ioreport.cpu`).
     """
 
-    def __init__(self, rundir: RunDir, telemetry: Telemetry, sources: Mapping[str, Source] = METERS) -> None:
+    def __init__(
+        self,
+        rundir: RunDir,
+        telemetry: Telemetry,
+        sources: Mapping[str, Source] = METERS,
+        *,
+        period_s: float = PERIOD_S,
+    ) -> None:
+        self._period_s = period_s
         self._lines = LineWriter(rundir.energy, header=ENERGY_HEADER)
         self._telemetry = telemetry
         self._sources = sources
@@ -184,8 +194,9 @@ class Metering:
         self.tried = sorted(self.unmetered)
         self.unmetered |= {name: reason for name, reason in spared.items() if name not in instead}
 
-    def open(self, names: Sequence[str], *, period_s: float = PERIOD_S) -> None:
+    def open(self, names: Sequence[str], *, period_s: float | None = None) -> None:
         """Start a thread for each of these sources; one that cannot start is unmetered, with the reason."""
+        period_s = self._period_s if period_s is None else period_s
         for name in names:
             try:
                 meter = self._sources[name].open(period_s=period_s)

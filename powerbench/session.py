@@ -21,7 +21,16 @@ from powerbench.errors import PowerbenchError
 from powerbench.gauges import MachineGauges
 from powerbench.launch import WORKER, WorkerProcess, kept_awake
 from powerbench.limits import LimitsGuard
-from powerbench.metering import METERS, Metering, ReadsGauges, Telemetry, choose_for, sources_for
+from powerbench.metering import (
+    FINE_PERIOD_S,
+    METERS,
+    PERIOD_S,
+    Metering,
+    ReadsGauges,
+    Telemetry,
+    choose_for,
+    sources_for,
+)
 from powerbench.pace import Pace, Progress
 from powerbench.power import Source
 from powerbench.records import Cell, Clock, RunRecord, Supervisor, Window, phases_of
@@ -141,7 +150,8 @@ class Session:
             self.journal = Journal(self._rundir, rank=0, warmup=cell.warmup, phases=phases_of(cell))
             self._telemetry = Telemetry(self._rundir, self._machine)
             stack.callback(self._telemetry.close)
-            self._metering = Metering(self._rundir, self._telemetry, self._sources)
+            period_s = FINE_PERIOD_S if cell.py_spy else PERIOD_S
+            self._metering = Metering(self._rundir, self._telemetry, self._sources, period_s=period_s)
             stack.callback(self._metering.close)
             stack.enter_context(signals_to(self._inbox))
             stack.enter_context(kept_awake())

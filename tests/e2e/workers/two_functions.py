@@ -1,7 +1,11 @@
-"""`two_functions.py RUN_DIR RANK`: the real worker, whose step is two functions of known length, noted as they ran."""
+"""`two_functions.py [SECONDS WORDS] RUN_DIR RANK`: the real worker, whose step is two functions, noted as they ran.
+
+With SECONDS each of them takes so long, and says into the pipe WORDS what a fake meter draws from then on.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -14,7 +18,6 @@ from powerbench.workloads.laps import Laps
 
 STAMPS = "stamps.csv"
 """A line a call: the function, and when it began and ended."""
-COLD_S, HOT_S = 0.8, 0.5
 
 
 class TwoFunctions:
@@ -46,14 +49,30 @@ class TwoFunctions:
 
 def cold() -> None:
     """Takes longer."""
-    time.sleep(COLD_S)
+    draw(20)
+    time.sleep(seconds["cold"])
 
 
 def hot() -> None:
     """Takes more power."""
-    time.sleep(HOT_S)
+    draw(60)
+    time.sleep(seconds["hot"])
 
+
+def draw(watts: int) -> None:
+    """Tell the meter, if there is one."""
+    for pipe in words:
+        os.write(pipe, f"WATTS intel-rapl:0={watts}\n".encode())
+
+
+seconds = {"cold": 0.8, "hot": 0.5}
+words: list[int] = []
 
 if __name__ == "__main__":
-    WORKLOADS["sleep"] = TwoFunctions(Path(sys.argv[1]))
-    raise SystemExit(worker.main(sys.argv[1:]))
+    arguments = sys.argv[1:]
+    if len(arguments) > 2:
+        seconds = dict.fromkeys(seconds, float(arguments[0]))
+        words.append(os.open(arguments[1], os.O_WRONLY))
+        arguments = arguments[2:]
+    WORKLOADS["sleep"] = TwoFunctions(Path(arguments[0]))
+    raise SystemExit(worker.main(arguments))
