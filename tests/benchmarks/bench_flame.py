@@ -23,12 +23,13 @@ from tests.e2e.workers import two_functions
 
 ZONE = "intel-rapl:0"
 WATTS = {"cold": 20.0, "hot": 60.0}
-SECONDS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
+LOOKS = (100, 400)
 LASTING_S = 12.0
 
 
-def measure(turn_s: float, folder: Path) -> Path:
-    """A run of turns of that length, its meter in step with it."""
+def measure(turn_s: float, rate_hz: int, folder: Path) -> Path:
+    """A run of turns of that length, looked at so often, its meter in step with it."""
     zone = folder / "sys/class/powercap" / ZONE
     zone.mkdir(parents=True)
     (zone / "name").write_text("package-0\n")
@@ -41,7 +42,8 @@ def measure(turn_s: float, folder: Path) -> Path:
     with words.open("rb") as heard:
         counters = subprocess.Popen(moved, cwd=zone.parent, stdin=heard, stdout=subprocess.DEVNULL)
     steps = max(4, round(LASTING_S / (2 * turn_s)))
-    cell = Cell(device="cpu", model="sleep", steps=steps, min_seconds=0.0, power="rapl", idle_seconds=0.0, py_spy=True)
+    how = {"min_seconds": 0.0, "idle_seconds": 0.0, "power": "rapl", "py_spy": True, "py_spy_rate": rate_hz}
+    cell = msgspec.convert({"device": "cpu", "model": "sleep", "steps": steps, **how}, Cell)
     supervise = [sys.executable, "-m", "tests.e2e.workers.supervise", str(folder / "runs")]
     worker = [sys.executable, "-m", "tests.e2e.workers.two_functions", str(turn_s), str(words)]
     told = msgspec.json.encode(cell).decode()
@@ -56,14 +58,14 @@ def measure(turn_s: float, folder: Path) -> Path:
 
 
 def main(turns_s: list[float]) -> None:
-    print("turn, s   function     joules, true   by frame   by time alone   clock within, ms")
+    print("turn, s   looks/s   function     joules, true   by frame   by time alone   clock within, ms")
     for turn_s in turns_s:
-        with tempfile.TemporaryDirectory() as folder:
-            run = measure(turn_s, Path(folder))
-            show(turn_s, run)
+        for rate_hz in LOOKS:
+            with tempfile.TemporaryDirectory() as folder:
+                show(turn_s, rate_hz, measure(turn_s, rate_hz, Path(folder)))
 
 
-def show(turn_s: float, run: Path) -> None:
+def show(turn_s: float, rate_hz: int, run: Path) -> None:
     """A line a function."""
     command = [sys.executable, "-m", "powerbench", "flame", str(run), "--json"]
     flame = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
@@ -72,15 +74,13 @@ def show(turn_s: float, run: Path) -> None:
     for name, watts in WATTS.items():
         rows = (line.split(",") for line in (run / two_functions.STAMPS).read_text("ascii").splitlines())
         calls = [(int(start), int(end)) for its, start, end in rows if its == name]
-        true_j = (
-            watts * sum(end - start for start, end in calls if start >= window.start_ns <= end <= window.end_ns) / 1e9
-        )
+        true_j = watts * sum(end - start for start, end in calls if window.start_ns <= start < window.end_ns) / 1e9
         frame = next(it for it in flame["frames"] if it["name"] == name)
         by_time_j = frame["total_s"] / flame["total_s"] * flame["total_j"]
         error, naive = frame["total_j"] / true_j - 1, by_time_j / true_j - 1
         assert record.stacks is not None
         within_ms = (record.stacks.time_uncertainty_ns or 0) / 1e6
-        print(f"{turn_s:7.2f}   {name:<8} {true_j:16.1f} {error:10.1%} {naive:15.0%} {within_ms:18.2f}")
+        print(f"{turn_s:7.2f}   {rate_hz:>7}   {name:<8} {true_j:16.1f} {error:10.1%} {naive:15.0%} {within_ms:18.2f}")
 
 
 if __name__ == "__main__":

@@ -165,7 +165,7 @@ def test_a_real_bert_shows_where_its_time_goes_and_why_there_are_no_joules(
     assert main(["flame", str(run)]) == 0
     shown = capsys.readouterr().out
     assert "No joules: no meter was asked for (--power none)." in shown
-    assert "BertForSequenceClassification.forward" in shown
+    assert "inference_step.step (workloads/steps.py)" in shown
 
 
 REFUSING = '#!/bin/sh\necho "Permission Denied: Try running again with elevated permissions"\nexit 1\n'

@@ -125,6 +125,7 @@ def _on_the_meter(burnt: Burnt) -> Iterator[str]:
     if period_s is None:
         return
     yield (
-        f"The meter is read each {duration(period_s)}: functions that take turns faster than that share its power by "
-        "time. All that it read is shared out, what py-spy itself used among it."
+        f"The meter is read each {milliseconds(period_s * 1000, 2)}: of functions that take turns within a few of its "
+        "readings, some of the power of one is given to the other. All that it read is shared out, what py-spy itself "
+        "used among it."
     )
