@@ -145,7 +145,7 @@ def test_such_a_run_says_that_it_was_instrumented_and_is_not_compared(
 def test_a_real_bert_shows_where_its_time_goes_and_why_there_are_no_joules(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    how = ("--steps", "150", "--py-spy", "--power", "none", "--device", "cpu")
+    how = ("--steps", "80", "--py-spy", "--power", "none", "--device", "cpu")
     done = powerbench("run", *TINY, *how, "--output", tmp_path)
     assert done.status == 0, done.stderr
     assert done.stderr.endswith(f"powerbench flame {the_run(tmp_path)}\n")
