@@ -71,6 +71,23 @@ class TestAComparison:
         assert (cell.j_per_step, cell.is_metered) == (None, False)
         assert cell.energy_reason == "A has no figure: no meter was recorded with this run"
 
+    def test_leaves_out_what_py_spy_stopped_and_refuses_where_there_is_nothing_else(self) -> None:
+        looked_at = run("spied", *[20] * 100, cell=a_cell(py_spy=True))
+
+        comparison = compared(repeats("a", 20, 20), [*repeats("b", 30, 30), looked_at])
+
+        assert comparison.cells[0].processes == (2, 2)
+        [missing] = comparison.not_compared
+        assert (missing.side, missing.runs, missing.is_gap) == ("B", ["spied"], False)
+        assert "py-spy stopped the worker at each look" in missing.reason
+        with pytest.raises(PowerbenchError, match="after cannot be compared: py-spy stopped the worker"):
+            compared(repeats("a", 20, 20), [looked_at])
+
+    def test_takes_a_run_that_py_spy_could_not_look_at(self) -> None:
+        spared = run("spared", *[20] * 100, cell=a_cell(py_spy=True), unsampled="py-spy may not look here")
+
+        assert compared(repeats("a", 20, 20), [spared]).cells[0].processes == (2, 1)
+
     def test_of_several_cells_has_their_geometric_mean(self) -> None:
         large = {"cell": a_cell(batch_size=64)}
         a = [*repeats("a", 20, 20), *repeats("c", 50, 50, **large)]
