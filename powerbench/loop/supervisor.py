@@ -13,18 +13,17 @@ from pathlib import Path
 from queue import SimpleQueue
 
 import msgspec
-import psutil
 
+from powerbench.bounds import Suspended, first_record
 from powerbench.duties import Duty, Message, signals_to
 from powerbench.endings import Ended, evidence_of_kill, out_of_memory_kills
-from powerbench.environment import boot_id, describe_environment, suspended_ns
 from powerbench.errors import PowerbenchError
 from powerbench.gauges import MachineGauges
 from powerbench.launch import kept_awake
 from powerbench.loop.order import OVER, Answer, Order
 from powerbench.metering import METERS, Metering, Telemetry, choose_for, sources_for
 from powerbench.power import Source
-from powerbench.records import Clock, RunRecord, Supervisor, Window
+from powerbench.records import RunRecord, Window
 from powerbench.rundir import RunDir, create_named_dir
 from powerbench.rundir.completed import complete_record, with_sampled_peak
 from powerbench.rundir.journal import Journal
@@ -72,7 +71,8 @@ def _answer(answer: Answer) -> None:
 def begin(order: Order) -> tuple[RunDir, RunRecord]:
     """Make the directory and its first record. Raises PowerbenchError where nothing can be written."""
     rundir = create_named_dir(Path(order.path))
-    record = first_record(rundir, order)
+    record = first_record(rundir.path.name, cell=order.cell, loop=True, notes=order.notes)
+    record.environment["program"] = order.program
     try:
         rundir.write_record(record)
     except OSError as error:
@@ -81,21 +81,6 @@ def begin(order: Order) -> tuple[RunDir, RunRecord]:
         ) from error
     rundir.link_latest()
     return rundir, record
-
-
-def first_record(rundir: RunDir, order: Order) -> RunRecord:
-    """What is known before the loop begins."""
-    me = psutil.Process()
-    return RunRecord(
-        id=rundir.path.name,
-        status="running",
-        cell=order.cell,
-        loop=True,
-        clock=Clock(boot_id=boot_id(), start_monotonic_ns=time.monotonic_ns(), start_unix_ns=time.time_ns()),
-        environment=describe_environment() | {"program": order.program},
-        supervisor=Supervisor(me.pid, me.create_time()),
-        notes=order.notes,
-    )
 
 
 def _write_failed(rundir: RunDir, reason: str) -> None:
@@ -118,7 +103,7 @@ class Beside:
         self._is_over = False
         self._room = Room(rundir.marks(0))
         self._kills_before = out_of_memory_kills()
-        self._suspended_before = suspended_ns()
+        self._suspended = Suspended()
 
     def __enter__(self) -> Beside:
         with ExitStack() as stack:
@@ -217,18 +202,11 @@ class Beside:
     def last_record(self, ended: Ended) -> RunRecord:
         """The record of the ended run."""
         record = complete_record(self._record, self._journal.events, self._journal.trace)
-        slept_ns, before_ns = suspended_ns(), self._suspended_before
-        clock = msgspec.structs.replace(
-            record.clock,
-            end_monotonic_ns=time.monotonic_ns(),
-            end_unix_ns=time.time_ns(),
-            suspended_ns=None if slept_ns is None or before_ns is None else slept_ns - before_ns,
-        )
         record = msgspec.structs.replace(
             record,
             status=ended.status,
             reason=ended.reason,
-            clock=clock,
+            clock=self._suspended.ended(record.clock),
             rails=self._metering.rails(),
             notes=[*record.notes, *self._metering.notes()],
         )
