@@ -30,6 +30,8 @@ RESTING = {
     *("nanosleep", "clock_nanosleep", "pthread_cond_wait", "pthread_cond_timedwait", "sem_wait", "futex_wait"),
     *("__futex_abstimed_wait_common", "__futex_abstimed_wait_cancelable64", "sigwait", "wait4", "waitpid", "__psynch"),
 }
+# A function that a library keeps to itself, and that has no name: the C library's own wait below `pthread_cond_wait`.
+NAMELESS = re.compile(r"0x[0-9a-f]+$")
 # Calls that only pass a call on: torch's wrappers around each module and optimizer, and its C++ dispatcher.
 PASSES_ON = re.compile(
     r"""
@@ -50,7 +52,8 @@ BRACKETS = {"<": ">", "(": ")", "{": "}"}
 
 def is_resting(stack: Sequence[Frame]) -> bool:
     """Whether a thread other than that of the steps, with this stack, waits for something to do."""
-    return not stack or stack[-1].name in RESTING
+    named = next((frame.name for frame in reversed(stack) if not NAMELESS.match(frame.name)), None)
+    return named is None or named in RESTING
 
 
 def from_the_step_on(stack: Sequence[Frame], *, by_line: bool) -> FramePath:

@@ -70,3 +70,10 @@ def test_a_thread_that_waits_for_work_rests() -> None:
     assert is_resting([a_frame("run"), Frame("Condition.wait", "/lib/python3.11/threading.py", 327)])
     assert is_resting([a_frame("end_with_supervisor"), Frame("read", "/lib/libc.so.6", 0)])
     assert not is_resting([a_frame("run"), a_frame("load_batch")])
+
+
+def test_a_thread_rests_also_where_the_wait_itself_has_no_name() -> None:
+    libc = "/usr/lib/x86_64-linux-gnu/libc.so.6"
+
+    assert is_resting([a_frame("run"), Frame("pthread_cond_timedwait", libc, 0), Frame("0x7efe1c6a3f16", libc, 0)])
+    assert not is_resting([a_frame("load_batch"), Frame("0x7efe1c6a3f16", libc, 0)])
