@@ -30,6 +30,7 @@ WINDOWS: tuple[WindowName, ...] = get_args(WindowName)
 # A counter that is published so much more often than it is read shows what is true at the moment.
 FRESH = 0.1
 AN_ECHO = 0.97
+ROUNDING = 1e-9
 # Rails of what runs Python's own lines. What else is counted belongs to the device, except where the processor is that.
 PROCESSOR_PARTS = ("cpu", "package")
 
@@ -76,9 +77,12 @@ class Flame:
 
     @property
     def unattributed(self) -> Cost:
-        """What no stack was known for; never less than nothing but for rounding."""
-        found = self.attributed
-        return Cost(max(0.0, self.whole.seconds - found.seconds), max(0.0, self.whole.joules - found.joules))
+        """What no stack was known for; what rounding leaves is nothing."""
+        found, whole = self.attributed, self.whole
+        seconds, joules = whole.seconds - found.seconds, whole.joules - found.joules
+        return Cost(
+            seconds if seconds > ROUNDING * whole.seconds else 0.0, joules if joules > ROUNDING * whole.joules else 0.0
+        )
 
 
 def sum_of(costs: Iterable[Cost]) -> Cost:

@@ -81,7 +81,7 @@ def read_stacks(path: Path) -> Stacks:
 
 def find_stacks(rundir: RunDir, record: RunRecord) -> Stacks:
     """The stacks of a run, also of one whose supervisor was killed. Raises PowerbenchError with what is to be done."""
-    rank = 0 if record.stacks is None else record.stacks.rank
+    rank = record.own_ranks[0]
     if rundir.stacks(rank).exists():
         return read_stacks(rundir.stacks(rank))
     if rundir.py_spy_trace(rank).exists():

@@ -24,7 +24,7 @@ def as_terminal(burnt: Burnt, *, width: int = WIDTH) -> str:
     total = [(row.frame, row.total) for row in rows if row.frame not in skipped]
     total.sort(key=lambda it: key(it[1]), reverse=True)
     lines = [line for text in of_what(burnt) for line in textwrap.wrap(text, width)]
-    lines += ["", *textwrap.wrap(lead(flame), width)]
+    lines += ["", *textwrap.wrap(lead(burnt), width)]
     lines += ["", "In these functions themselves", *table(flame, own, width, the_rest(flame, own))]
     lines += ["", "In these functions and all that they call", *table(flame, total, width, [])]
     return "\n".join([*lines, *notes(sentences(burnt), width)])
