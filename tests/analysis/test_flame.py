@@ -81,6 +81,19 @@ def working(*frames: Frame, begin: float, end: float) -> list[Stretch]:
     return [(begin + at / 20, (frames[at % len(frames)],)) for at in range(round(20 * (end - begin)))]
 
 
+def test_pauses_between_measured_steps_are_not_counted() -> None:
+    steps = steps_lasting(*[1000.0] * 2)
+    steps.append("pause", START + 2 * S, START + 5 * S, START + 5 * S)
+    paused = steps_lasting(*[1000.0] * 3, after=steps)
+
+    flame = burn(stacks_of(("steps", in_turns())), steps=paused)
+
+    assert costs_of(flame) == {"hot": (3.0, 150.0), "cold": (2.0, 20.0)} | {STEP.name: (0.0, 0.0)}
+    assert (flame.whole.seconds, flame.steps) == (5.0, 5)
+    whole = burn(stacks_of(("steps", in_turns())), steps=paused, window="all")
+    assert (whole.whole.seconds, whole.steps) == (8.0, 5)
+
+
 def test_threads_that_are_busy_at_once_have_equal_shares() -> None:
     reading, parsing, waiting = a_frame("read_file"), a_frame("parse"), (a_frame("wait"),)
     other = [(0.0, waiting), *working(reading, parsing, begin=4.0, end=6.0), (6.0, waiting)]
