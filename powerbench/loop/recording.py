@@ -22,6 +22,7 @@ from powerbench.environment import describe_software
 from powerbench.errors import PowerbenchError, Unavailable
 from powerbench.loop.order import Order
 from powerbench.loop.pipe import SupervisorPipe
+from powerbench.moments import be_looked_at
 from powerbench.records import WorkloadRecord
 from powerbench.rundir import RunDir
 from powerbench.rundir.lines import EventWriter
@@ -94,13 +95,13 @@ class Recording:
         try:
             self._events = EventWriter(rundir.events(0))
             self._marks = GrowingMarks(rundir.marks(0))
-            self._begin(pipe)
+            self._begin(pipe, rundir)
         except OSError as error:
             pipe.close()
             raise PowerbenchError(f"Cannot record in {self._path}: {error.strerror}; make room there.") from error
         return self
 
-    def _begin(self, pipe: SupervisorPipe) -> None:
+    def _begin(self, pipe: SupervisorPipe, rundir: RunDir) -> None:
         self._timer: OpenEndedTimer = self._device.timer(self._marks.view, sync_every=self._order.cell.sync_every or 0)
         self._events.write(
             "ready",
@@ -109,6 +110,9 @@ class Recording:
             workload=msgspec.to_builtins(self._workload),
             environment=describe_program() | {**self._device.settings()},
         )
+        cell = self._order.cell
+        if cell.py_spy:
+            be_looked_at(rundir, self._events, rank=0, supervisor=pipe.pid, rate_hz=cell.py_spy_rate)
         self._reporter = Reporter(self._events, self._device)
         self._reporter.__enter__()
         self._pipe = pipe

@@ -90,11 +90,12 @@ def find_stacks(rundir: RunDir, record: RunRecord) -> Stacks:
             return fold(trace, events, sampler="py-spy", rate_hz=record.the_cell.py_spy_rate, native=b".so" in trace)
         except Unplaced as error:
             raise PowerbenchError(f"{rundir.path} holds no stacks: {error}. Measure again with --py-spy.") from error
-    why = "it was measured without --py-spy" if not record.the_cell.py_spy else record.unsampled
+    with_it, again = ("--py-spy", "`powerbench run --py-spy`") if not record.loop else ("py_spy", "record(py_spy=True)")
+    why = f"it was measured without {with_it}" if not record.the_cell.py_spy else record.unsampled
     if record.stacks is not None and record.stacks.lost is not None:
         why = record.stacks.lost
     reason = (why or "py-spy has not written them (yet)").rstrip(".")
-    raise PowerbenchError(f"{rundir.path} holds no stacks: {reason}. Measure again with `powerbench run --py-spy`.")
+    raise PowerbenchError(f"{rundir.path} holds no stacks: {reason}. Measure again with {again}.")
 
 
 def fold(trace: bytes, events: Iterable[Mapping[str, Any]], *, sampler: str, rate_hz: int, native: bool) -> Stacks:

@@ -55,6 +55,19 @@ def test_outside_of_the_loop_the_rest_is_kept() -> None:
     assert [frame.name for frame in from_the_step_on(stack, by_line=False)] == ["run_windows", "synchronize"]
 
 
+def test_a_program_of_somebody_elses_keeps_its_own_main() -> None:
+    script = [Frame("<module>", "/home/me/train.py", 9), a_frame("main"), a_frame("train")]
+
+    assert [frame.name for frame in from_the_step_on(script, by_line=False)] == ["<module>", "main", "train"]
+
+
+def test_where_a_programs_loop_says_that_a_step_is_over_it_waits_for_the_step() -> None:
+    said = Frame("Recording.step", "/lib/python3.11/site-packages/powerbench/loop/recording.py", 140)
+    step = Frame("step", "", 0)
+
+    assert without_waits((a_frame("train"), said, MARK, WAIT), step) == (step,)
+
+
 def test_the_step_is_what_the_loop_calls_and_no_wait() -> None:
     assert step_of([[LOOP], [LOOP, MARK], [LOOP, STEP, WAIT]], by_line=False) == PLAIN_STEP
     assert step_of([[LOOP], [LOOP, MARK]], by_line=False) is None
