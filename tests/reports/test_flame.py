@@ -17,7 +17,7 @@ from powerbench.records import DeviceRecord, RunRecord, WorkloadRecord
 from powerbench.reports.flame import FLAME_FORMATS
 from powerbench.reports.flame.burnt import Burnt, burn, short_file, short_name
 from powerbench.reports.flame.svg import NARROWEST, WIDTH
-from powerbench.reports.flame.terminal import in_room
+from powerbench.reports.flame.terminal import as_terminal, in_room
 from powerbench.rundir import RunDir
 from powerbench.rundir.load import Run, load_run
 from powerbench.rundir.stacks import Frame, Stacks
@@ -79,6 +79,11 @@ def test_the_tables_fit_a_terminal_and_say_how_far_to_trust_them() -> None:
     assert (
         "The meter is read each 100 ms: of functions that take turns within a few of its readings, some of the" in said
     )
+
+
+def test_in_a_narrow_terminal_no_line_is_wider() -> None:
+    for width in (78, 58):
+        assert max(map(len, as_terminal(burnt(), width=width).splitlines())) <= width
 
 
 def test_without_power_there_are_seconds_and_the_reason() -> None:

@@ -50,7 +50,8 @@ def table(
     figures = [header(flame), *(figures_of(flame, cost) for _, cost in (*named, *rest))]
     widths = [max(map(len, column)) for column in zip(*figures, strict=True)]
     room = max(LEAST_NAME, width - sum(widths) - 2 * len(widths) - 2)
-    names = ["", *(in_room(frame, room) for frame, _ in named), *(text for text, _ in rest)]
+    briefly = [text if len(text) <= room else text.partition(":")[0] for text, _ in rest]
+    names = ["", *(in_room(frame, room) for frame, _ in named), *briefly]
     for texts, name in zip(figures, names, strict=True):
         yield (
             "  " + "  ".join(f"{text:>{wide}}" for text, wide in zip(texts, widths, strict=True)) + f"  {name}"
