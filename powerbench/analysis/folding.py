@@ -34,11 +34,12 @@ RESTING = {
 }
 # A function that a library keeps to itself, and that has no name: the C library's own wait below `pthread_cond_wait`.
 NAMELESS = re.compile(r"0x[0-9a-f]+$")
-# Calls that only pass a call on: torch's wrappers around each module and optimizer, and its C++ dispatcher.
+# Calls that only pass a call on: torch's wrappers around each module and optimizer, and its C++ dispatcher; ours around
+# the step of a rank.
 PASSES_ON = re.compile(
     r"""
     (Module\.)?_(wrapped_)?call_impl$ | .*\.<locals>\.forward_with_checkpointing$
-    | .*\.<locals>\.(wrapper|wrapped_func|maybe_fallback|decorate_context|_use_grad|_fn)$
+    | .*\.<locals>\.(wrapper|wrapped_func|maybe_fallback|decorate_context|_use_grad|_fn|watched_step)$
     | GOMP_ | __kmp | at::internal:: | at::TensorIteratorBase::
     | 0x[0-9a-f]+$ | _Py | Py[A-Z] | cfunction_ | method_vectorcall | _run_(module_as_main|code)$
     | c10::(impl|Dispatcher|KernelFunction|BoxedKernel|function_ref|OperatorHandle|TypedOperatorHandle) | at::_ops::

@@ -73,6 +73,13 @@ def test_the_step_is_what_the_loop_calls_and_no_wait() -> None:
     assert step_of([[LOOP], [LOOP, MARK]], by_line=False) is None
 
 
+def test_the_step_of_a_rank_among_several_is_the_same() -> None:
+    watched = Frame("watched.<locals>.watched_step", "/src/powerbench/workloads/share.py", 57)
+
+    assert step_of([[LOOP, watched, STEP, WAIT]], by_line=False) == PLAIN_STEP
+    assert from_the_step_on([LOOP, watched, STEP], by_line=False) == (PLAIN_STEP,)
+
+
 def test_a_wait_is_the_callers_and_one_outside_of_the_step_the_steps() -> None:
     assert without_waits((PLAIN_STEP, a_frame("backward"), WAIT), PLAIN_STEP) == (PLAIN_STEP, a_frame("backward"))
     assert without_waits((MARK, WAIT), PLAIN_STEP) == (PLAIN_STEP,)
