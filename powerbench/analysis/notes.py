@@ -195,7 +195,8 @@ def _instrumented(record: RunRecord) -> str | None:
         return None
     lost = record.stacks.lost if record.stacks is not None else None
     told = "" if lost is None else f" And there are no stacks: {lost.rstrip('.')}."
+    what, option = ("program", "py_spy") if record.loop else ("worker", "--py-spy")
     return (
-        f"This run was instrumented: py-spy stopped the worker about {record.the_cell.py_spy_rate} times a second to "
-        f"look at it (--py-spy), so take latency and joules a step from a run without.{told}"
+        f"This run was instrumented: py-spy stopped the {what} about {record.the_cell.py_spy_rate} times a second to "
+        f"look at it ({option}), so take latency and joules a step from a run without.{told}"
     )

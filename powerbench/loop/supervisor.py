@@ -21,7 +21,7 @@ from powerbench.errors import PowerbenchError
 from powerbench.gauges import MachineGauges
 from powerbench.launch import kept_awake
 from powerbench.loop.order import OVER, Answer, Order
-from powerbench.metering import METERS, Metering, Telemetry, choose_for, sources_for
+from powerbench.metering import FINE_PERIOD_S, METERS, PERIOD_S, Metering, Telemetry, choose_for, sources_for
 from powerbench.power import Source
 from powerbench.records import RunRecord, Window
 from powerbench.rundir import RunDir, create_named_dir
@@ -30,6 +30,7 @@ from powerbench.rundir.journal import Journal
 from powerbench.rundir.load import read_record
 from powerbench.rundir.marks import Room
 from powerbench.session import GAUGE_PERIOD_S, JOURNAL_PERIOD_S, TRACE_PERIOD_S
+from powerbench.spying import AS_ROOT, Spy
 
 LOOK_PERIOD_S = 0.25
 # The last edge lies between two readings: how long the one behind it is waited for, beyond some periods of the meter.
@@ -111,10 +112,12 @@ class Beside:
             self._journal = Journal(self._rundir, rank=0, warmup=cell.warmup)
             self._telemetry = Telemetry(self._rundir, MachineGauges())
             stack.callback(self._telemetry.close)
-            self._metering = Metering(self._rundir, self._telemetry, self._sources)
+            period_s = FINE_PERIOD_S if cell.py_spy else PERIOD_S
+            self._metering = Metering(self._rundir, self._telemetry, self._sources, period_s=period_s)
             stack.callback(self._metering.close)
             stack.enter_context(signals_to(self._inbox))
             stack.enter_context(kept_awake())
+            self._spy = stack.enter_context(Spy(self._rundir, cell, on_a_mac=AS_ROOT))
             self._telemetry.watch({"worker0": self._program_pid})
             self._duties = [Duty(TRACE_PERIOD_S if cell.trace else GAUGE_PERIOD_S, self._telemetry.sample)]
             self._stack = stack.pop_all()
@@ -151,9 +154,11 @@ class Beside:
             Duty(JOURNAL_PERIOD_S, self._journal.update),
         ]
         self._serve()
+        self._spy.stop()
         self._journal.update()
         self._wait_for_last_readings()
         self._metering.close()
+        self._spy.finish()
         reached = self._journal.marks.reached
         self._journal.finish()
         return self._ending(reached)
@@ -201,7 +206,7 @@ class Beside:
 
     def last_record(self, ended: Ended) -> RunRecord:
         """The record of the ended run."""
-        record = complete_record(self._record, self._journal.events, self._journal.trace)
+        record = self._spy.told(complete_record(self._record, self._journal.events, self._journal.trace))
         record = msgspec.structs.replace(
             record,
             status=ended.status,
