@@ -47,6 +47,17 @@ def test_trace_joins_them_and_judges_the_whole(capsys: Screen, tmp_path: Path) -
     assert as_json(capsys, "trace", one)["slowdown"]["verdict"] == "flat"
 
 
+def test_trace_joins_them_from_the_folders_in_which_each_machine_has_them(capsys: Screen, tmp_path: Path) -> None:
+    one, other = two_machines(tmp_path)
+    folders = [tmp_path / "alpha", tmp_path / "beta"]
+    for folder, path in zip(folders, (one, other), strict=True):
+        folder.mkdir()
+        path.rename(folder / "run")
+
+    for named in (folders, folders[::-1], [folders[1], folders[0] / "run"]):
+        assert [(it["run"], it["ranks"]) for it in as_json(capsys, "trace", *named)] == [(str(folders[0] / "run"), 4)]
+
+
 def test_trace_names_the_straggler(capsys: Screen, tmp_path: Path) -> None:
     assert main(["trace", str(with_straggler(tmp_path / "run"))]) == 0
     told = " ".join(capsys.readouterr().out.split())
