@@ -135,8 +135,8 @@ def _scope(scopes: Mapping[int, str], nnodes: int) -> str:
 
 
 def missing_machines(record: RunRecord, hosts: Sequence[Host]) -> list[str]:
-    """A note where directories of other machines of the run are not here."""
-    if record.node is None:
+    """A note where directories of other machines of the run are not here; of one that never met any there are none."""
+    if record.node is None or record.node.id is None:
         return []
     here = {host.node for host in hosts}
     away = [str(node) for node in range(record.the_cell.nnodes) if node not in here]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from powerbench.analysis.hosts import Host
 from powerbench.analysis.ranks import Rank, Ranks, beside
 from powerbench.records import EnergyCurve, OperatorTimes, PhaseSpan, RunRecord, StepTrace
+from powerbench.rundir.combined import of_the_whole
 
 if TYPE_CHECKING:
     from powerbench.rundir.load import Run
@@ -99,10 +100,13 @@ def ranks_of(run: Run) -> Ranks | None:
 
 
 def hosts_of(run: Run) -> list[Host]:
-    """The machines of a run of several that are here; none of other runs."""
+    """The machines of a run of several that are here, each with the steps that all of them reached; else none."""
     if run.record.cell is None or run.record.cell.nnodes == 1:
         return []
-    return [Host(_node(machine), machine.record, machine.together, machine.curves()) for machine in run.machines]
+    return [
+        Host(_node(machine), machine.record, of_the_whole(machine.together, run.together), machine.curves())
+        for machine in run.machines
+    ]
 
 
 def _node(machine: Run) -> int:
