@@ -14,7 +14,7 @@ from powerbench.records import DeviceRecord, EnergyCurve, PhaseSpan, RunRecord, 
 from powerbench.rundir.combined import shifted
 from powerbench.rundir.completed import windows_of
 from powerbench.rundir.load import Run
-from powerbench.units import counted
+from powerbench.units import counted, enumerated
 
 # How a run of several machines stands: as the one that fared worst. An end that was not meant comes before one that
 # may be its consequence elsewhere.
@@ -71,10 +71,18 @@ class JoinedRun(Run):
 
     @cached_property
     def _ahead_ns(self) -> list[int]:
-        """By how much the first machine's clock is ahead of that of each; 0 where there is no edge to tell it by."""
-        edges = [run.together.window("step") for run in self.hosts]
-        first = edges[0]
-        return [0 if first is None or edge is None else first.start_ns - edge.start_ns for edge in edges]
+        """By how much the first machine's clock is ahead of that of each.
+
+        Where one of them has no measured step, their first steps are taken for one moment, or else their beginnings.
+        """
+        measured = [run.together.window("step") for run in self.hosts]
+        of_all: list[list[int]] = [
+            [window.start_ns for window in measured if window is not None],
+            [start_ns for run in self.hosts for start_ns in run.together.start_ns[:1]],
+            [run.record.clock.start_monotonic_ns for run in self.hosts],
+        ]
+        moments = next(its for its in of_all if len(its) == len(self.hosts))
+        return [moments[0] - moment for moment in moments]
 
     def _each(self) -> Iterator[tuple[str, Run, int]]:
         for run, ahead_ns in zip(self.hosts, self._ahead_ns, strict=True):
@@ -172,11 +180,13 @@ def _as_one(records: Sequence[RunRecord], devices: Sequence[Sequence[DeviceRecor
 
 
 def _reason(records: Sequence[RunRecord]) -> str | None:
-    """Why it ended so, on the machine that fared worst first."""
+    """Why it ended so, on the machine that fared worst first; what one only repeats of another is left out."""
     reasons = {it.reason for it in records}
     if len(reasons) == 1:
         return records[0].reason
-    return "; ".join(f"node {_node(it)}: {it.reason}" for it in records if it.reason is not None)
+    known = {_node(it): it.reason for it in records if it.reason is not None}
+    told = {node: why for node, why in known.items() if not any(why != it and why.endswith(it) for it in known.values())}
+    return "; ".join(f"node {node}: {why}" for node, why in told.items())
 
 
 def _whose(record: RunRecord, *, ranks: int) -> str | None:
@@ -199,6 +209,11 @@ def said_by(notes: Mapping[int, Sequence[str]]) -> list[str]:
     found = dict.fromkeys(note for its in notes.values() for note in its)
     of_nodes = {note: [node for node, its in notes.items() if note in its] for note in found}
     return [
-        note if len(nodes) == len(notes) else f"On node {' and '.join(map(str, nodes))}: {note}"
+        note if len(nodes) == len(notes) else f"On {nodes_in_words(nodes)}: {note}"
         for note, nodes in of_nodes.items()
     ]
+
+
+def nodes_in_words(nodes: Sequence[int]) -> str:
+    """`node 1`, `nodes 0, 1 and 3`."""
+    return f"node {nodes[0]}" if len(nodes) == 1 else f"nodes {enumerated(list(map(str, nodes)))}"
