@@ -11,7 +11,7 @@ import msgspec
 from powerbench.analysis.counted import counted_rails
 from powerbench.analysis.energy import Energy, EnergyFindings, find_energy
 from powerbench.records import EnergyCurve, RunRecord, StepTrace
-from powerbench.rundir.joining import said_by
+from powerbench.rundir.joining import of_machine, said_by
 from powerbench.units import enumerated
 
 Interval = tuple[float, float]
@@ -98,7 +98,7 @@ def _sum(of_node: Mapping[int, Energy], hosts: Sequence[Host]) -> Energy:
         readings=min(it.readings for it in each),
         scope=_scope({node: it.scope for node, it in of_node.items()}, record.the_cell.nnodes),
         rails={
-            name if len(hosts) == 1 else f"node{node}.{name}": rail
+            name if len(hosts) == 1 else f"{of_machine(node)}{name}": rail
             for node, it in of_node.items()
             for name, rail in it.rails.items()
         },

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from powerbench.analysis.hosts import Host
 from powerbench.analysis.ranks import Rank, Ranks, beside
 from powerbench.records import EnergyCurve, OperatorTimes, PhaseSpan, RunRecord, StepTrace
 from powerbench.rundir.combined import of_the_whole
-
-if TYPE_CHECKING:
-    from powerbench.rundir.load import Run
+from powerbench.rundir.joining import of_machine
+from powerbench.rundir.load import Run
 
 T = TypeVar("T")
 
@@ -79,7 +78,7 @@ def recorded_of(run: Run) -> Recorded:
 
 def _near(gauges: Mapping[str, Sequence[tuple[int, T]]], machine: Run) -> dict[str, Sequence[tuple[int, T]]]:
     """The gauges, those of this machine without its name too."""
-    prefix = f"node{_node(machine)}."
+    prefix = of_machine(machine.record.machine)
     near = {name.removeprefix(prefix): its for name, its in gauges.items() if name.startswith(prefix)}
     return {**gauges, **near}
 
@@ -88,12 +87,12 @@ def ranks_of(run: Run) -> Ranks | None:
     """The ranks of a run of several; None of other runs."""
     if run.record.cell is None or run.record.ranks == 1:
         return None
-    machines = [machine for machine in run.machines for _ in machine.ranks]
+    machines = [machine.record for machine in run.machines for _ in machine.ranks]
     devices = dict(pair for machine in run.machines for pair in zip(machine.ranks, machine.devices, strict=False))
     return beside(
         [
-            Rank(rank, _node(machine), machine.record.environment.get("host"), devices.get(rank), steps, run.work(rank))
-            for rank, machine, steps in zip(run.ranks, machines, run.steps, strict=True)
+            Rank(rank, its.machine, its.environment.get("host"), devices.get(rank), steps, run.work(rank))
+            for rank, its, steps in zip(run.ranks, machines, run.steps, strict=True)
         ],
         run.together,
     )
@@ -104,10 +103,6 @@ def hosts_of(run: Run) -> list[Host]:
     if run.record.cell is None or run.record.cell.nnodes == 1:
         return []
     return [
-        Host(_node(machine), machine.record, of_the_whole(machine.together, run.together), machine.curves())
+        Host(machine.record.machine, machine.record, of_the_whole(machine.together, run.together), machine.curves())
         for machine in run.machines
     ]
-
-
-def _node(machine: Run) -> int:
-    return 0 if machine.record.node is None else machine.record.node.rank
