@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from powerbench.analysis.hosts import Host
 from powerbench.analysis.ranks import Rank, Ranks, beside
-from powerbench.records import EnergyCurve, OperatorTimes, PhaseSpan, RunRecord, StepTrace
+from powerbench.records import DeviceRecord, EnergyCurve, OperatorTimes, PhaseSpan, RunRecord, StepTrace
 from powerbench.rundir.combined import of_the_whole
 from powerbench.rundir.joining import of_machine
 from powerbench.rundir.load import Run
@@ -39,6 +39,12 @@ class Recorded:
     neighbours: Sequence[int] = (0,)
     ranks: Ranks | None = None
     hosts: Sequence[Host] = ()
+
+    @property
+    def device(self) -> DeviceRecord | None:
+        """That of the rank that is looked at."""
+        ranks = self.ranks.ranks if self.ranks is not None else ()
+        return next((it.device for it in ranks if it.number == self.rank), self.record.device)
 
     def of_worker(self, name: str) -> Sequence[tuple[int, float]]:
         """A gauge of the worker that is looked at."""
