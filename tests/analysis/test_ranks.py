@@ -200,6 +200,15 @@ class TestOfARun:
         assert [(it.rank, it.since_step) for it in summary.stragglers or []] == [(1, 60)]
         assert summary.notes[0].startswith("Rank 1 (Abacus 3000) is a straggler from step 60 on: ")
 
+    def test_py_spy_looks_at_one_of_them(self, tmp_path: Path) -> None:
+        settings = {"py_spy": True}
+        alone = summarize_run(load_run(two_ranks(tmp_path / "run", settings=settings)))
+        two_machines(tmp_path / "two", changes=({"settings": settings}, {"settings": settings}))
+        (joined,) = map(summarize_run, Runs(find_readable([tmp_path / "two"]).items))
+
+        assert any("py-spy stopped rank 0 about 100 times a second" in note for note in alone.notes)
+        assert any("py-spy stopped the first rank of each machine about 100" in note for note in joined.notes)
+
     def test_of_one_rank_there_is_nobody_to_wait_for(self, tmp_path: Path) -> None:
         record = machine_record(ranks=1)
         run = load_run(write_ranks(tmp_path / "run", record, [trace_of([20] * 50)]))

@@ -64,6 +64,15 @@ def test_a_function_that_only_one_calls_and_for_nothing_else_is_not_told_twice()
     assert ADDMM.name not in shown.split("In these functions and all that they call")[1]
 
 
+def test_of_several_ranks_it_is_said_whose_stacks_and_whose_joules_these_are() -> None:
+    told = " ".join(FLAME_FORMATS["terminal"].show(burnt(ranks=2)).split())
+
+    assert "Note: py-spy looked at rank 0 alone, of 2: these are its stacks and its time." in told
+    assert "Note: The joules are those of all 2 ranks of its machine, laid on its stacks." in told
+    unmetered = " ".join(FLAME_FORMATS["terminal"].show(burnt(ranks=2, **UNMETERED)).split())
+    assert "The joules are those" not in unmetered
+
+
 def test_the_tables_fit_a_terminal_and_say_how_far_to_trust_them() -> None:
     shown = FLAME_FORMATS["terminal"].show(burnt())
 

@@ -88,7 +88,17 @@ def short_file(frame: Frame) -> str:
 
 def sentences(burnt: Burnt) -> list[str]:
     """What must be known to read it right."""
-    return [*_on_the_device(burnt), *_on_the_looks(burnt), *_on_the_meter(burnt), *burnt.flame.notes]
+    parts = (_on_the_rank, _on_the_device, _on_the_looks, _on_the_meter)
+    return [*(sentence for part in parts for sentence in part(burnt)), *burnt.flame.notes]
+
+
+def _on_the_rank(burnt: Burnt) -> Iterator[str]:
+    record = burnt.run.record
+    if record.ranks == 1:
+        return
+    yield f"py-spy looked at rank {record.own_ranks[0]} alone, of {record.ranks:,}: these are its stacks and its time."
+    if burnt.flame.joules_reason is None and len(record.own_ranks) > 1:
+        yield f"The joules are those of all {len(record.own_ranks):,} ranks of its machine, laid on its stacks."
 
 
 def _on_the_device(burnt: Burnt) -> Iterator[str]:
