@@ -84,6 +84,17 @@ class TestCompare:
             "bert-base-cased, training, batch 16 x sequence 128 on each of 4 ranks (batch 64 a step)"
         )
 
+    def test_says_of_which_side_a_machine_is_missing(self, capsys: Screen, tmp_path: Path) -> None:
+        one, _ = two_machines(tmp_path / "a")
+        two_machines(tmp_path / "b", changes=({"met": "again"}, {"met": "again"}))
+        found = as_json(capsys, "compare", one, tmp_path / "b")
+
+        assert [note for note in found["notes"] if "machines" in note] == [
+            "1 run of A has machines whose directories are not here, and the others alone are compared: name a folder "
+            "that holds those of all machines."
+        ]
+        assert "these joules are of different things" in found["cells"][0]["energy_reason"]
+
     def test_refuses_two_machines_of_one_run(self, capsys: Screen, tmp_path: Path) -> None:
         one, other = two_machines(tmp_path)
 
