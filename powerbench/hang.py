@@ -69,9 +69,9 @@ def _all_alike(record: RunRecord, working: dict[int, Journal], for_s: str) -> En
     for_whom = "ranks of other machines" if record.node is not None else "one another"
     reduces = cell.mode == "training" and cell.model != "sleep"
     if all(_arrived(journal) >= journal.marks.reached for journal in working.values()):
-        return Ended("failed", f"{here} {waits} for {for_whom} {for_s}: see the logs for what the connection says")
+        return Ended("failed", f"{here} {waits} for {for_whom} {for_s}")
     if record.node is not None and not reduces:
-        return Ended("failed", f"no step ended {for_s} here, where {here} {waits} for {for_whom}, or hangs")
+        return Ended("failed", f"no step ended {for_s}, and {here} {waits} for {for_whom}, or hangs")
     return None
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # A rank is called a straggler where its own work takes so much longer than that of the others, and that is sure.
 SLOWER = 1.05
+# So much slower in this share of the steps, of which there are 20 at least, noise makes no rank, with a memory or not.
+MUCH_SLOWER, NEARLY_ALL = 1.25, 0.95
 # Only ranks that are so much slower than the middle of all, in some third of the run, are looked at closely.
 WORTH_A_LOOK = 1.02
 # Into so many groups of neighbouring steps they are put where noise hides what becomes of single ones.
@@ -159,7 +161,8 @@ def slow_stretch(ratio: Floats) -> Stretch | None:
     """Where a rank surely took longer than the others, by this ratio at each step; None where it did not.
 
     A rise of the ratio says since when, a fall until when. What noise hides step by step may show in the medians of
-    several steps. Without either, the level of the whole must lie above 1 with all of its interval (99%).
+    several steps. Without either, nearly every step must be much slower, or the level of the whole must lie above 1
+    with all of its interval (99%).
     """
     import numpy as np
 
@@ -170,7 +173,8 @@ def slow_stretch(ratio: Floats) -> Stretch | None:
             return _on_either_side(ratio, (found.from_step or 0) * size, (found.to_step or 0) * size)
         if found.verdict in ("flat", "warmup"):
             break
-    return Stretch(0, None) if _is_slow(ratio) and _is_above_one(ratio) else None
+    is_sure = _is_slow_throughout(ratio) or (_is_slow(ratio) and _is_above_one(ratio))
+    return Stretch(0, None) if is_sure else None
 
 
 def _on_either_side(ratio: Floats, begin: int, end: int) -> Stretch | None:
@@ -186,6 +190,13 @@ def _is_above_one(ratio: Floats) -> bool:
     blocks = blocks_of(cut_spikes(ratio).log)
     level = level_of(blocks, fit(blocks).constant)
     return level.log > level.half
+
+
+def _is_slow_throughout(ratio: Floats) -> bool:
+    """Whether the rank was much slower in nearly every step, by however much each time."""
+    import numpy as np
+
+    return float(np.mean(ratio >= MUCH_SLOWER)) >= NEARLY_ALL
 
 
 def _is_slow(ratio: Floats) -> bool:

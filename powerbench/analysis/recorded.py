@@ -64,8 +64,8 @@ class Recorded:
 def recorded_of(run: Run) -> Recorded:
     """What a run recorded; its files are read here, and nowhere in the arithmetic."""
     ranks = ranks_of(run)
-    closest = run.ranks[0] if ranks is None else ranks.closest
-    machine = next(it for it in run.machines if closest in it.ranks)
+    closest = next(iter(run.ranks), 0) if ranks is None else ranks.closest  # a recording of power has no ranks
+    machine = next((it for it in run.machines if closest in it.ranks), run)
     return Recorded(
         record=run.record,
         steps=run.together,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Literal
 from powerbench.devices import device_of_program
 from powerbench.errors import PowerbenchError, UsageError
 from powerbench.loop.order import Order
+from powerbench.loop.program import name_of_program
 from powerbench.loop.ranks import Rank
 from powerbench.loop.recording import Pause, Recording
 from powerbench.profile import IDLE_S
@@ -83,7 +83,7 @@ def record(
     told["power"] = rank.power(told["power"])
     cell = LoopCell(device=chosen.name, trace=trace, limits=Limits(swap_out_mb=None), **told)
     where = rank.place(_place(None if path is None else Path(path), cell)).absolute()
-    order = Order(path=str(where), cell=cell, program=_program(), notes=[*notes, *rank.notes()])
+    order = Order(path=str(where), cell=cell, program=name_of_program(), notes=[*notes, *rank.notes()])
     samples = None if batch_size is None else batch_size * (accumulation or 1)
     workload = WorkloadRecord(samples_per_step=samples, parameters=parameters)
     return Recording(order, chosen, workload, quiet=quiet)
@@ -92,15 +92,7 @@ def record(
 def _name(name: str | None) -> str:
     if name == "sleep":
         raise UsageError("In record(), the name sleep is that of the built-in control: choose another.")
-    return Path(_program()).stem if name is None else name
-
-
-def _program() -> str:
-    """The script's name, or what stands for it in a notebook and at the prompt."""
-    script = getattr(sys.modules.get("__main__"), "__file__", None)
-    if script is not None:
-        return Path(script).name
-    return "notebook" if "ipykernel" in sys.modules else "program"
+    return Path(name_of_program()).stem if name is None else name
 
 
 def _place(path: Path | None, cell: LoopCell) -> Path:

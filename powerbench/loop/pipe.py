@@ -78,7 +78,8 @@ class SupervisorPipe:
 
     def end(self) -> bool:
         """Say that it is over, and wait for the record to be whole; whether it is."""
-        if self._process.stdin is not None:
+        # A program that has set SIGPIPE back to its default would not survive to write to nobody.
+        if self._process.stdin is not None and self.is_alive():
             with suppress(OSError):
                 os.write(self._process.stdin.fileno(), OVER)
         return self.close()

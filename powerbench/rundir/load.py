@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
@@ -116,9 +117,12 @@ class Run:
         if self.record.profiler is None:
             return None
         try:
-            return msgspec.json.decode(RunDir(self.path).torch_trace.read_bytes(), type=dict[str, Any])
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            # torch writes the names of threads as they are: one with a control character in it is no strict JSON.
+            text = RunDir(self.path).torch_trace.read_text("utf-8", errors="replace")
+            trace = json.loads(text, strict=False)
+        except (OSError, ValueError, RecursionError):
             return None
+        return trace if isinstance(trace, dict) else None
 
     def stacks(self) -> Stacks:
         """What py-spy saw, read when it is asked for. Raises PowerbenchError where there is nothing."""
