@@ -135,7 +135,7 @@ def measure(record: RunRecord, device: Device, rundir: RunDir, rank: int, events
         described = {"device": msgspec.to_builtins(device.describe()), "workload": msgspec.to_builtins(what)}
         events.write("ready", time_ns=time.monotonic_ns(), **described, environment=software | {**device.settings()})
         if is_looked_at(cell, rank):
-            be_looked_at(record, rundir, rank, events)
+            be_looked_at(rundir, events, rank=rank, supervisor=record.supervisor.pid, rate_hz=cell.py_spy_rate)
         return take_steps(record, device, events, step=step, timer=timer, ranks=ranks, watch=watch)
 
 

@@ -35,9 +35,7 @@ Output = Annotated[
         rich_help_panel=options.RESULT,
     ),
 ]
-Stretch = Annotated[
-    str, typer.Option("--window", metavar="NAME", help="measured, or all: warm-up and the steps behind them too.")
-]
+Stretch = Annotated[str, typer.Option("--window", metavar="NAME", help="measured, or all: warm-up, pauses, tail too.")]
 Lines = Annotated[bool, typer.Option("--lines", help="By line instead of by function.")]
 
 

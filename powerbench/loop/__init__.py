@@ -39,6 +39,7 @@ def record(
     sync_every: int | None = None,
     idle_seconds: float = IDLE_S,
     trace: bool = False,
+    py_spy: bool = False,
     parameters: int | None = None,
     notes: Sequence[str] = (),
     quiet: bool = False,
@@ -63,7 +64,8 @@ def record(
 
     `sync_every`: wait for the device at each so manieth step; None is 1, and 0 on cuda, where events do without.
     `idle_seconds` of rest are measured first, where there is a meter. `trace`: gauges at 10 Hz, and the verdict on the
-    steps in every report. `quiet`: nothing on stderr.
+    steps in every report. `py_spy`: stacks for `powerbench flame`, by py-spy, which stops the program at each look, so
+    that its latencies are no longer its own. `quiet`: nothing on stderr.
 
     Returns a Recording that is not started yet. Raises UsageError for an argument that makes no sense, here, and
     PowerbenchError when it is started and that fails. Once it is started, nothing is raised into the loop any more.
@@ -73,7 +75,7 @@ def record(
         **{"warmup": warmup, "mode": mode, "batch_size": batch_size, "sequence_length": sequence_length},
         **{"accumulation": accumulation, "dtype": dtype, "idle_seconds": idle_seconds, "power": power},
         **{"sync_every": chosen.default_sync_every if sync_every is None else sync_every},
-        **{"model": _name(name)},
+        **{"model": _name(name), "py_spy": py_spy},
     }
     try:
         told = {key: checked(key, value, IN_RECORD) for key, value in asked.items() if value is not None}

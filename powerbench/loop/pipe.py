@@ -72,6 +72,11 @@ class SupervisorPipe:
             how = "see what it wrote above, and whether `python -m powerbench doctor` works"
             return Answer(error=f"The process that records has ended before it began: {how}.", exit_status=1)
 
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
     def is_alive(self) -> bool:
         """Whether the process is still there."""
         return self._process.poll() is None

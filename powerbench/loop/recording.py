@@ -22,6 +22,7 @@ from powerbench.errors import PowerbenchError, Unavailable
 from powerbench.loop.order import Order
 from powerbench.loop.pipe import SupervisorPipe
 from powerbench.loop.program import describe_program, how_it_ended, shown
+from powerbench.moments import be_looked_at
 from powerbench.records import WorkloadRecord
 from powerbench.rundir import RunDir
 from powerbench.rundir.lines import EventWriter
@@ -94,7 +95,7 @@ class Recording:
         try:
             self._events = EventWriter(rundir.events(0))
             self._marks = GrowingMarks(rundir.marks(0))
-            self._begin(pipe)
+            self._begin(pipe, rundir)
         except OSError as error:
             pipe.close()
             raise PowerbenchError(f"Cannot record in {self._path}: {error.strerror}; make room there.") from error
@@ -103,7 +104,7 @@ class Recording:
             raise
         return self
 
-    def _begin(self, pipe: SupervisorPipe) -> None:
+    def _begin(self, pipe: SupervisorPipe, rundir: RunDir) -> None:
         self._timer: OpenEndedTimer = self._device.timer(self._marks.view, sync_every=self._order.cell.sync_every or 0)
         self._events.write(
             "ready",
@@ -112,6 +113,9 @@ class Recording:
             workload=msgspec.to_builtins(self._workload),
             environment=describe_program() | {**self._device.settings()},
         )
+        cell = self._order.cell
+        if cell.py_spy:
+            be_looked_at(rundir, self._events, rank=0, supervisor=pipe.pid, rate_hz=cell.py_spy_rate)
         self._thread = get_ident()
         self._left = len(self._marks.view) // 2 - 1
         self._device.synchronize()
