@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from msgspec import Struct
 
 from powerbench.analysis.drift import fit
+from powerbench.analysis.latencies import latency
 from powerbench.analysis.slowdown import FEWEST, find_slowdown
 from powerbench.analysis.trimming import blocks_of, cut_spikes
 from powerbench.analysis.wander import level_of
@@ -109,11 +110,8 @@ def figures_of(rank: Rank) -> RankFigures:
     """What a rank took by itself."""
     import numpy as np
 
-    spans = rank.steps.spans("step")
-    each = [(end - start) / count / NS_PER_MS for start, end, count in spans]
-    # One stretch of many steps has a mean and nothing else.
-    median_ms = float(np.median(each)) if each and not (len(spans) == 1 and spans[0][2] > 1) else None
-    steps = sum(count for _, _, count in spans)
+    its_latency = latency(rank.steps.spans("step"))
+    median_ms = its_latency.median if its_latency else None
     own = [ns for step, ns in rank.work_ns.items() if rank.steps.stage[step : step + 1] == ["step"]]
     own_ms = float(np.median(own)) / NS_PER_MS if own else None
     return RankFigures(
@@ -121,7 +119,7 @@ def figures_of(rank: Rank) -> RankFigures:
         node=rank.node,
         device=rank.device.name if rank.device else None,
         uuid=rank.device.uuid if rank.device else None,
-        latency_mean_ms=(spans[-1][1] - spans[0][0]) / steps / NS_PER_MS if steps else None,
+        latency_mean_ms=its_latency.mean if its_latency else None,
         latency_median_ms=median_ms,
         own_work_ms=own_ms,
         own_work_share=own_ms / median_ms if own_ms is not None and median_ms else None,
