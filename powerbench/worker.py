@@ -128,7 +128,7 @@ def measure(record: RunRecord, device: Device, rundir: RunDir, rank: int, events
         record = ranks.as_long_on_all(record)
         cell = record.built_in
         watch = new_stopwatch(record, device, rundir, rank)
-        share = WHOLE if watch is None else Share(rank, record.ranks, watch.arrive)
+        share = WHOLE if watch is None else Share(rank, record.ranks, watch.arrive, watch.resume)
         step, what = workload_of(cell.model).build(cell, device, new_laps(record, device, rundir, rank), share)
         marks = MarksWriter(rundir.marks(rank), capacity=most_steps(cell, record.tail_s))
         timer = device.timer(marks.view, sync_every=cell.sync_every or 0)

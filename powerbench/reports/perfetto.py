@@ -122,8 +122,7 @@ def _profiled(profiler: ProfilerRecord | None) -> Iterator[Event]:
 def _edge_to_edge(steps: StepTrace, tid: int, work_ns: Mapping[int, int]) -> Iterator[Event]:
     """A span a step; where the device was waited for less often, one for all steps up to the next edge.
 
-    Of several ranks it tells how long this one worked itself; in the rest it waited, exchanged gradients, or was in
-    the optimizer.
+    Of several ranks it tells how long this one worked itself; in the rest it waited, or exchanged gradients.
     """
     first = 0
     for at, end_ns in enumerate(steps.end_ns):
