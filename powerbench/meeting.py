@@ -67,6 +67,7 @@ class Meeting:
         self._clock_s = clock_s
         self._beats = 0
         self._heard = {node: ("", clock_s()) for node in self._others()}
+        self._missed: set[int] = set()
 
     def hear(self) -> Elsewhere | None:
         """Give a sign of life, and hear whether the run ended badly elsewhere; about once a second."""
@@ -84,12 +85,13 @@ class Meeting:
             self.part()
 
     def part(self) -> None:
-        """Go; whoever holds the store waits until the others have gone, within reason."""
+        """Go; whoever holds the store waits until the others have gone, within reason, but for those that are lost."""
+        awaited = [f"gone/{node}" for node in self._others() if node not in self._missed]
         with suppress(RuntimeError):
             self._store.set(f"gone/{self._own}", "")
             give_up_s = self._clock_s() + LAST_WORDS_S
             while self._own == 0 and self._clock_s() < give_up_s:
-                if self._store.check([f"gone/{node}" for node in self._others()]):
+                if not awaited or self._store.check(awaited):
                     return
                 time.sleep(0.05)
 
@@ -109,6 +111,7 @@ class Meeting:
         return None
 
     def _lost(self, node: int, how: str) -> Elsewhere:
+        self._missed.add(node)
         return Elsewhere(node, Ended("failed", f"{self._name(node)} was lost: {how}"))
 
     def _name(self, node: int) -> str:

@@ -112,6 +112,16 @@ class TestMachinesThatHaveMet:
 
         assert store.values["end/0"] == msgspec.json.encode(BAD).decode()
 
+    def test_do_not_wait_with_the_store_for_one_that_is_lost(self, machines: list[Meeting], clock: Clock) -> None:
+        alpha, beta, _ = machines
+        for _ in range(12):
+            beta.hear()
+            alpha.hear()
+            clock.now_s += 1
+        beta.part()
+
+        alpha.part()  # would never return: its clock stands still, and gamma never goes
+
 
 class TestMeeting:
     def test_all_know_the_run_by_the_name_that_the_first_has_given_it(self, store: FakeStore) -> None:
