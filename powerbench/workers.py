@@ -203,8 +203,7 @@ class LaunchedWorkers:
         ended = seen.stopped or self._told("end") or first_cause(ranks, evidence=seen.evidence)
         if seen.disk_full and (ended is None or ended.status == "failed"):
             return Ended("failed", "a rank ended with the disk full; make room, or choose another folder with --output")
-        elsewhere = "a signal" if self._record.node is None else "Ctrl-C or a signal on another machine"
-        ended = ended or self._told("elsewhere") or _interrupted(ranks, by=elsewhere)
+        ended = ended or self._told("elsewhere") or _interrupted(ranks)
         return ended or consequence(ranks) or self._of_launcher()
 
     def _ends(self) -> list[RankEnd]:
@@ -250,9 +249,9 @@ class LaunchedWorkers:
                     os.killpg(child.pid, signal.SIGKILL)
 
 
-def _interrupted(ranks: list[RankEnd], *, by: str) -> Ended | None:
+def _interrupted(ranks: list[RankEnd]) -> Ended | None:
     """The ending of ranks that were told to stop, and not by us."""
     outcomes = {rank.end["outcome"] for rank in ranks if rank.end is not None}
     if "interrupted" not in outcomes or not outcomes.issubset(NO_FAULT):
         return None
-    return Ended("interrupted", f"the ranks were told to stop by {by}")
+    return Ended("interrupted", "the ranks were told to stop by a signal")
