@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from uuid import uuid4
 
@@ -25,6 +27,8 @@ BEAT_S = 1.0
 SILENCE_S = 10.0
 # For the others to hear of an end, before the store at which they could hear of it ends with us.
 LAST_WORDS_S = 5.0
+# For torch to say itself that nobody answered.
+TO_SAY_SO_S = 2.0
 
 
 class Store(Protocol):
@@ -120,14 +124,10 @@ class Meeting:
 
 def open_store(node: Node, *, timeout_s: float) -> TCPStore:
     """The store at the rendezvous, which the first machine holds. Raises PowerbenchError."""
-    from torch.distributed import TCPStore
-
-    host, port = split_address(node.rendezvous)
-    timeout = timedelta(seconds=timeout_s)
+    port = split_address(node.rendezvous)[1]
     try:
-        # multi_tenant: torch's agent will ask for the same port in this process, and gets the same store.
-        return TCPStore(host, port, None, node.rank == 0, timeout, wait_for_workers=False, multi_tenant=True)
-    except RuntimeError as error:
+        return _opened(node, timeout_s=timeout_s)
+    except (RuntimeError, TimeoutError) as error:
         if node.rank == 0 and "failed to listen" in str(error):
             remedy = "it may be in use: choose another with --rendezvous, the same on every machine"
             raise PowerbenchError(f"Port {port} cannot be had on this machine, which is node 0; {remedy}.") from error
@@ -140,6 +140,31 @@ def open_store(node: Node, *, timeout_s: float) -> TCPStore:
         raise PowerbenchError(
             f"Nobody answered at {node.rendezvous} within {timeout_s:g} s (limits.rendezvous_seconds): {remedy}."
         ) from error
+
+
+def _opened(node: Node, *, timeout_s: float) -> TCPStore:
+    """Raises RuntimeError as torch does, and TimeoutError: torch waits for ever where what answers is no store."""
+    from torch.distributed import TCPStore
+
+    host, port = split_address(node.rendezvous)
+    timeout = timedelta(seconds=timeout_s)
+    found: SimpleQueue[TCPStore | RuntimeError] = SimpleQueue()
+
+    def open_it() -> None:
+        try:
+            # multi_tenant: torch's agent will ask for the same port in this process, and gets the same store.
+            found.put(TCPStore(host, port, None, node.rank == 0, timeout, wait_for_workers=False, multi_tenant=True))
+        except RuntimeError as error:
+            found.put(error)
+
+    Thread(target=open_it, name="store", daemon=True).start()
+    try:
+        store = found.get(timeout=timeout_s + TO_SAY_SO_S)
+    except Empty:
+        raise TimeoutError from None
+    if isinstance(store, RuntimeError):
+        raise store
+    return store
 
 
 def meet(node: Node, cell: Cell, *, store: Store, timeout_s: float) -> Meeting:
