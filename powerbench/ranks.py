@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -35,6 +36,9 @@ PEER_LOST = (
     *("Connection closed by peer", "Connection reset by peer", "Broken pipe", "gloo/transport"),
     *("remote process exited", "NCCL communicator was aborted", "ncclRemoteError"),
 )
+
+# What stands around them: a place in gloo's source, and advice that does not apply here.
+AROUND_PEER_LOST = re.compile(r"^.*?gloo/transport/[\w/]+\.cc:\d+\] |\. This is typically caused by .*$")
 
 
 def rank_of(arguments: list[str], variables: Mapping[str, str]) -> int:
@@ -141,6 +145,11 @@ def number_of(cell: Cell) -> int:
 def is_peer_loss(error: BaseException) -> bool:
     """Whether an error only says that another rank is gone."""
     return any(words in str(error) for words in PEER_LOST)
+
+
+def peer_loss_in_words(said: str) -> str:
+    """The line of an error that says so, without what stands around it."""
+    return AROUND_PEER_LOST.sub("", said)
 
 
 def first_line(error: BaseException) -> str:
