@@ -195,7 +195,11 @@ def _instrumented(record: RunRecord) -> str | None:
         return None
     lost = record.stacks.lost if record.stacks is not None else None
     told = "" if lost is None else f" And there are no stacks: {lost.rstrip('.')}."
+    looked_at, straggles = "the worker", ""
+    if record.ranks > 1:
+        looked_at = "the first rank of each machine"
+        straggles = " Its stacks stand for those of all, and it alone is slowed by that."
     return (
-        f"This run was instrumented: py-spy stopped the worker about {record.the_cell.py_spy_rate} times a second to "
-        f"look at it (--py-spy), so take latency and joules a step from a run without.{told}"
+        f"This run was instrumented: py-spy stopped {looked_at} about {record.the_cell.py_spy_rate} times a second to "
+        f"look at it (--py-spy), so take latency and joules a step from a run without.{straggles}{told}"
     )

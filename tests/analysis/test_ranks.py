@@ -11,6 +11,7 @@ from powerbench.analysis.causes import Cause, find_causes
 from powerbench.analysis.checked import verdict_on
 from powerbench.analysis.lanes import lanes_of
 from powerbench.analysis.latencies import from_edges
+from powerbench.analysis.notes import notes_on_steps
 from powerbench.analysis.ranks import Rank, Straggler, figures_of, find_stragglers, on_ranks, sentences
 from powerbench.analysis.recorded import Recorded, ranks_of, recorded_of
 from powerbench.records import Cell, PhaseSpan, StepTrace
@@ -21,7 +22,7 @@ from powerbench.rundir.load import load_run
 from powerbench.rundir.many import Runs, find_readable
 from powerbench.rundir.phases import PHASES_HEADER, phase_line
 from tests.ranked import a_cpu, machine_record, trace_of, two_machines, two_ranks, with_straggler, write_ranks
-from tests.rundir import MS, START, a_cell
+from tests.rundir import MS, START, a_cell, a_record
 
 TRAINING = a_cell(model="bert-base-cased", mode="training", ranks=4)
 
@@ -283,3 +284,10 @@ class TestWhyTheWholeBecameSlower:
         (lane,) = [lane for lane in lanes_of(recorded) if lane.name == "others"]
         assert lane.values == [3.0] * 3
         assert recorded.of_workers("rss_bytes") == []
+
+
+def test_a_run_that_py_spy_looked_at_says_that_it_slows_one_rank_alone() -> None:
+    record = a_record(cell=a_cell(ranks=2, py_spy=True), ranks=2)
+    (said,) = [note for note in notes_on_steps(record, [(0, MS, 1)] * 100, None) if "instrumented" in note]
+    assert "py-spy stopped the first rank of each machine about 100 times a second" in said
+    assert said.endswith("Its stacks stand for those of all, and it alone is slowed by that.")

@@ -76,6 +76,11 @@ def test_the_tables_fit_a_terminal_and_say_how_far_to_trust_them() -> None:
     )
 
 
+def test_of_several_ranks_it_is_said_whose_functions_they_are() -> None:
+    shown = " ".join(FLAME_FORMATS["terminal"].show(burnt(ranks=2, cell=a_cell(ranks=2))).split())
+    assert "py-spy looked at rank 0 alone, of 2: what all of them used is shared out by what that one did." in shown
+
+
 def test_without_power_there_are_seconds_and_the_reason() -> None:
     shown = FLAME_FORMATS["terminal"].show(burnt(**UNMETERED))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import chain
 from typing import NamedTuple
 
 from powerbench.analysis.flame import Cost, Flame, WindowName, find_flame
@@ -88,7 +89,8 @@ def short_file(frame: Frame) -> str:
 
 def sentences(burnt: Burnt) -> list[str]:
     """What must be known to read it right."""
-    return [*_on_the_device(burnt), *_on_the_looks(burnt), *_on_the_meter(burnt), *burnt.flame.notes]
+    on_all = (_on_the_device(burnt), _on_the_looks(burnt), _on_the_ranks(burnt), _on_the_meter(burnt))
+    return [*chain.from_iterable(on_all), *burnt.flame.notes]
 
 
 def _on_the_device(burnt: Burnt) -> Iterator[str]:
@@ -117,6 +119,15 @@ def _on_the_looks(burnt: Burnt) -> Iterator[str]:
         yield (
             f"For {duration(flame.shared_s)} several threads were busy at once. Each has an equal share of that time, "
             "and of its joules."
+        )
+
+
+def _on_the_ranks(burnt: Burnt) -> Iterator[str]:
+    record = burnt.run.record
+    if record.ranks > 1:
+        yield (
+            f"py-spy looked at rank {record.own_ranks[0]} alone, of {record.ranks}: what all of them used is shared "
+            "out by what that one did."
         )
 
 
