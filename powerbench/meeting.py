@@ -16,7 +16,7 @@ import msgspec
 
 from powerbench.endings import Ended
 from powerbench.errors import PowerbenchError
-from powerbench.ranks import OF_A_MACHINE
+from powerbench.ranks import shared_settings
 from powerbench.records import Cell, Node
 from powerbench.units import counted
 
@@ -194,12 +194,6 @@ def split_address(address: str) -> tuple[str, int]:
     if not bare or (":" in bare) != host.startswith("["):
         raise ValueError(address)
     return bare, int(port)
-
-
-def shared_settings(cell: Cell) -> dict[str, Any]:
-    """The settings that must be the same on every machine of a run."""
-    settings: dict[str, Any] = msgspec.to_builtins(cell)
-    return {name: value for name, value in settings.items() if name not in OF_A_MACHINE}
 
 
 def _is_there(store: Store, key: str, node: Node) -> bool:

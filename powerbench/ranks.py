@@ -135,11 +135,15 @@ def joined(cell: Cell, device: Device, rank: int) -> Iterator[Ranks]:
     dist.destroy_process_group()
 
 
+def shared_settings(cell: Cell) -> dict[str, Any]:
+    """The settings that must be the same on every machine of a run."""
+    settings: dict[str, Any] = msgspec.to_builtins(cell)
+    return {name: value for name, value in settings.items() if name not in OF_A_MACHINE}
+
+
 def number_of(cell: Cell) -> int:
     """A number that is equal for equal cells, but for what may differ from machine to machine."""
-    settings: dict[str, Any] = msgspec.to_builtins(cell)
-    decisive = {name: value for name, value in settings.items() if name not in OF_A_MACHINE}
-    return int.from_bytes(hashlib.sha256(msgspec.json.encode(decisive)).digest()[:7], "big")
+    return int.from_bytes(hashlib.sha256(msgspec.json.encode(shared_settings(cell))).digest()[:7], "big")
 
 
 def is_peer_loss(error: BaseException) -> bool:

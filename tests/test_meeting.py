@@ -10,7 +10,8 @@ import pytest
 
 from powerbench.endings import Ended
 from powerbench.errors import PowerbenchError
-from powerbench.meeting import Hello, Meeting, meet, open_store, shared_settings, split_address
+from powerbench.meeting import Hello, Meeting, meet, open_store, split_address
+from powerbench.ranks import shared_settings
 from powerbench.records import Limits, Node
 from tests.rundir import a_cell
 
