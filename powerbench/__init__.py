@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # as type checkers know it; typing itself takes longer to import than all of this
 if TYPE_CHECKING:
     from powerbench.loop import Recording as Recording
     from powerbench.loop import record as record
@@ -24,4 +22,6 @@ def __getattr__(name: str) -> object:
     """What the library offers (PEP 562); only `PowerbenchCallback` needs transformers."""
     if name not in _LIBRARY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
     return getattr(import_module(_LIBRARY[name]), name)

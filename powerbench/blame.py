@@ -35,7 +35,12 @@ class RankEnd(NamedTuple):
     @property
     def failed(self) -> bool:
         """Whether it came to no end of its own choosing."""
-        return self.exit_status not in (0, None) and (self.end is None or self.end["outcome"] not in NO_FAULT)
+        return self.exit_status not in (0, None) and not self.is_through
+
+    @property
+    def is_through(self) -> bool:
+        """Whether it has said that it came to a good end."""
+        return self.end is not None and self.end["outcome"] in NO_FAULT
 
     def ended(self, how: str) -> str:
         """`how` it ended, with its name and log."""

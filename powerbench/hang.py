@@ -75,7 +75,7 @@ def _all_alike(rundir: RunDir, record: RunRecord, working: dict[int, Journal], f
     if all(_arrived(journal) >= journal.marks.reached for journal in working.values()):
         return Ended("failed", f"{here} {waits} for {for_whom} {for_s} ({_logs(rundir, list(working))})")
     if record.node is not None and not reduces:
-        return Ended("failed", f"no step ended {for_s} here, where {here} {waits} for {for_whom}, or hangs")
+        return Ended("failed", f"no step ended {for_s}, and {here} {waits} for {for_whom}, or hangs")
     return None
 
 

@@ -7,7 +7,6 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from threading import Lock, Thread
 from typing import Any
@@ -17,11 +16,13 @@ import psutil
 from powerbench.blame import consequence, first_cause, rank_ends
 from powerbench.endings import Ended
 from powerbench.errors import PowerbenchError, Unavailable
+from powerbench.launch import signal_group
 from powerbench.meeting import BEAT_S, SILENCE_S, Elsewhere, Meeting, meet, open_store
 from powerbench.records import Node, RunRecord
 from powerbench.rundir import RunDir
 from powerbench.rundir.lines import EventWriter
 from powerbench.rundir.load import read_record
+from powerbench.rundir.work import WorkReader
 
 MONITOR_S = 0.25
 LOOPBACK = "127.0.0.1"
@@ -65,7 +66,8 @@ class Launcher:
             address, run_id = f"{LOOPBACK}:{store.port}", "powerbench"
         else:
             store = open_store(node, timeout_s=timeout_s)
-            self._meeting = meet(node, self._record.built_in, store=store, timeout_s=timeout_s)
+            done = Done(self._rundir, self._record)
+            self._meeting = meet(node, self._record.built_in, store=store, timeout_s=timeout_s, done=done)
             address, run_id = node.rendezvous, self._meeting.id
             self.events.write("met", time_ns=time.monotonic_ns(), id=run_id, hosts=self._meeting.hosts)
             Thread(target=self._hear, args=(self._meeting,), name="meeting", daemon=True).start()
@@ -98,10 +100,11 @@ class Launcher:
         ranks = rank_ends(self._rundir, self._record, exits)
         if all(rank.end is not None and rank.end["outcome"] == "complete" for rank in ranks):
             return
-        ended = self._ended_here() or (first_cause(ranks) if exits else SIGNALLED)
+        ended = self._ended_here(meeting) or (first_cause(ranks) if exits else SIGNALLED)
         give_up_s = time.monotonic() + SILENCE_S + BEAT_S
         while ended is None and time.monotonic() < give_up_s:
             if (found := meeting.hear()) is not None:
+                self._note_behind(meeting)
                 self.events.write("elsewhere", time_ns=time.monotonic_ns(), **as_facts(found))
                 meeting.part()
                 return
@@ -117,21 +120,43 @@ class Launcher:
         """Hear of the others until the run has ended badly with one of them; then end it here."""
         while (found := meeting.hear()) is None:
             time.sleep(BEAT_S)
-        if self._have_begun() and not psutil.Process().children():  # ours have come to their end before
-            return
+        if not psutil.Process().children():
+            time.sleep(BEAT_S)  # if ours have ended badly, that is about to be told
         self._end_here()
+        self._note_behind(meeting)
+        if all(rank.is_through for rank in rank_ends(self._rundir, self._record, {})):
+            os._exit(0)  # ours are through, and torch's agent would wait five minutes for the others to be
         self.events.write("elsewhere", time_ns=time.monotonic_ns(), **as_facts(found))
         end_ranks()
         meeting.part()
         os._exit(1)
 
-    def _have_begun(self) -> bool:
-        return any(self._rundir.log(rank).exists() for rank in self._record.own_ranks)
+    def _note_behind(self, meeting: Meeting) -> str | None:
+        """Who keeps the others waiting, for the supervisor, which may have ended the ranks here for that."""
+        behind = meeting.behind()
+        if behind is not None:
+            self.events.write("behind", time_ns=time.monotonic_ns(), message=behind)
+        return behind
 
-    def _ended_here(self) -> Ended | None:
+    def _ended_here(self, meeting: Meeting) -> Ended | None:
         """How the supervisor has ended them, and why; None where it has not."""
         record = read_record(self._rundir)
-        return None if record.status == "running" else Ended(record.status, record.reason)
+        if record.status == "running":
+            return None
+        behind = self._note_behind(meeting)
+        return Ended(record.status, record.reason if behind is None else f"{record.reason}: {behind}")
+
+
+class Done:
+    """In how many steps each rank of this machine has done its part, whenever it is asked."""
+
+    def __init__(self, rundir: RunDir, record: RunRecord) -> None:
+        self._readers = {rank: WorkReader(rundir.work_marks(rank)) for rank in record.own_ranks}
+
+    def __call__(self) -> dict[int, int]:
+        """By rank."""
+        arrivals = {rank: reader.last_arrival() for rank, reader in self._readers.items()}
+        return {rank: 0 if arrival is None else arrival.step + 1 for rank, arrival in arrivals.items()}
 
 
 def as_facts(found: Elsewhere) -> dict[str, Any]:
@@ -207,8 +232,7 @@ class NoLogs:
 def end_ranks() -> None:
     """Kill every process that was started here, with all that it started: each has a group of its own."""
     for child in psutil.Process().children():
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(child.pid, signal.SIGKILL)
+        signal_group(child.pid, signal.SIGKILL)
 
 
 if __name__ == "__main__":

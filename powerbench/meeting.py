@@ -29,6 +29,8 @@ SILENCE_S = 10.0
 LAST_WORDS_S = 5.0
 # For torch to say itself that nobody answered.
 TO_SAY_SO_S = 2.0
+# Ranks of which nobody has moved for so long are compared as they stand: signs of life are a second apart.
+STILL_S = 2.5
 
 
 class Store(Protocol):
@@ -58,29 +60,59 @@ class Elsewhere(NamedTuple):
     ended: Ended
 
 
+class Beat(NamedTuple):
+    """A sign of life: its number, and in how many steps each rank there has done its part."""
+
+    number: int
+    done: dict[int, int]
+
+
 class Meeting:
     """The launchers of one run, seen from one of them."""
 
     def __init__(
-        self, store: Store, *, own: int, hosts: Sequence[str], id: str, clock_s: Callable[[], float] = time.monotonic
+        self,
+        store: Store,
+        *,
+        own: int,
+        hosts: Sequence[str],
+        id: str,
+        done: Callable[[], dict[int, int]] = dict,
+        clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`done` says in how many steps each of our own ranks has done its part."""
         self.id = id
         self.hosts = hosts
         self._store = store
         self._own = own
+        self._done = done
         self._clock_s = clock_s
         self._beats = 0
-        self._heard = {node: ("", clock_s()) for node in self._others()}
         self._missed: set[int] = set()
+        self._heard = {node: (Beat(0, {}), clock_s()) for node in range(len(hosts))}
+        self._moved_s = clock_s()
 
     def hear(self) -> Elsewhere | None:
         """Give a sign of life, and hear whether the run ended badly elsewhere; about once a second."""
         try:
             self._beats += 1
-            self._store.set(f"beat/{self._own}", str(self._beats))
+            beat = Beat(self._beats, self._done())
+            self._store.set(f"beat/{self._own}", msgspec.json.encode(beat).decode())
+            self._note(self._own, beat)
             return next((found for node in self._others() if (found := self._hear_of(node)) is not None), None)
         except RuntimeError:  # torch.distributed.DistError: the store is where the launcher of the first machine is
             return self._lost(0, "its launcher is gone")
+
+    def behind(self) -> str | None:
+        """Who keeps all the others waiting, in words; None where somebody has moved of late, or all are alike."""
+        done = {rank: (steps, node) for node, (beat, _) in self._heard.items() for rank, steps in beat.done.items()}
+        most = max((steps for steps, _ in done.values()), default=0)
+        late = [
+            f"rank {rank} on {self._name(node)} has not done step {steps}"
+            for rank, (steps, node) in sorted(done.items())
+            if steps < most
+        ]
+        return None if not late or self._clock_s() - self._moved_s < STILL_S else ", ".join(late)
 
     def tell(self, ended: Ended) -> None:
         """Tell the others that the run ended badly here, and give them the time to hear of it."""
@@ -106,13 +138,17 @@ class Meeting:
         if self._store.check([f"end/{node}"]):
             status, reason = msgspec.json.decode(self._store.get(f"end/{node}"), type=Ended)
             return Elsewhere(node, Ended(status, f"on {self._name(node)}, {reason}"))
-        now_s, beat = self._clock_s(), self._store.get(f"beat/{node}").decode()
-        before, since_s = self._heard[node]
-        if beat != before:
-            self._heard[node] = beat, now_s
-        elif now_s - since_s > SILENCE_S:
+        self._note(node, msgspec.json.decode(self._store.get(f"beat/{node}"), type=Beat))
+        if self._clock_s() - self._heard[node][1] > SILENCE_S:
             return self._lost(node, f"nothing was heard of its launcher for {SILENCE_S:g} s")
         return None
+
+    def _note(self, node: int, beat: Beat) -> None:
+        before, _ = self._heard[node]
+        if beat != before:
+            self._heard[node] = beat, self._clock_s()
+        if beat.done != before.done:
+            self._moved_s = self._clock_s()
 
     def _lost(self, node: int, how: str) -> Elsewhere:
         self._missed.add(node)
@@ -167,9 +203,14 @@ def _opened(node: Node, *, timeout_s: float) -> TCPStore:
     return store
 
 
-def meet(node: Node, cell: Cell, *, store: Store, timeout_s: float) -> Meeting:
-    """Wait for the launchers of all machines. Raises PowerbenchError where they do not come, or want something else."""
-    store.set(f"beat/{node.rank}", "0")
+def meet(
+    node: Node, cell: Cell, *, store: Store, timeout_s: float, done: Callable[[], dict[int, int]] = dict
+) -> Meeting:
+    """Wait for the launchers of all machines; `done` as in `Meeting`.
+
+    Raises PowerbenchError where they do not come, or want something else.
+    """
+    store.set(f"beat/{node.rank}", msgspec.json.encode(Beat(0, {})).decode())
     store.set(f"hello/{node.rank}", msgspec.json.encode(Hello(platform.node(), shared_settings(cell))).decode())
     if node.rank == 0:
         store.set("id", uuid4().hex)
@@ -182,7 +223,8 @@ def meet(node: Node, cell: Cell, *, store: Store, timeout_s: float) -> Meeting:
     hellos = [msgspec.json.decode(store.get(f"hello/{number}"), type=Hello) for number in range(cell.nnodes)]
     for number, hello in enumerate(hellos):
         _refuse_another(hellos[0], hello, number)
-    return Meeting(store, own=node.rank, hosts=[hello.host for hello in hellos], id=store.get("id").decode())
+    hosts = [hello.host for hello in hellos]
+    return Meeting(store, own=node.rank, hosts=hosts, id=store.get("id").decode(), done=done)
 
 
 def split_address(address: str) -> tuple[str, int]:

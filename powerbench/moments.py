@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from types import FunctionType
 
-from powerbench.records import Cell, RunRecord
+from powerbench.records import Cell
 from powerbench.rundir import RunDir
 from powerbench.rundir.lines import EventWriter
 
@@ -37,12 +37,15 @@ def is_looked_at(cell: Cell, rank: int) -> bool:
     return cell.py_spy and rank % cell.ranks == 0
 
 
-def be_looked_at(record: RunRecord, rundir: RunDir, rank: int, events: EventWriter) -> None:
-    """Say that the steps are about to begin, wait until py-spy looks or has given up, and show it the moments."""
-    let_be_traced(by=record.supervisor.pid)
+def be_looked_at(rundir: RunDir, events: EventWriter, *, rank: int, supervisor: int, rate_hz: int) -> None:
+    """Say that the steps are about to begin, wait until py-spy looks or has given up, and show it the moments.
+
+    `supervisor` is the process that starts py-spy.
+    """
+    let_be_traced(by=supervisor)
     events.write("awaits_py_spy", time_ns=time.monotonic_ns(), pid=os.getpid())
     await_file(rundir.py_spy_go(rank), within_s=WAIT_S)
-    stamps = show_moments(MOMENT_LOOKS / record.the_cell.py_spy_rate)
+    stamps = show_moments(MOMENT_LOOKS / rate_hz)
     events.write("moments", time_ns=time.monotonic_ns(), stamps=stamps)
 
 

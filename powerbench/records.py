@@ -379,10 +379,15 @@ class RunRecord(Struct, frozen=True, kw_only=True):
             force_setattr(self, "cell", Cell(**{key: it for key, it in asdict(self.cell).items() if it is not None}))
 
     @property
+    def machine(self) -> int:
+        """The number of the machine that this directory is of, among those of the run."""
+        return 0 if self.node is None else self.node.rank
+
+    @property
     def own_ranks(self) -> range:
         """The ranks whose steps are in this directory, by their numbers in the whole run."""
         here = self.ranks if self.cell is None or self.node is None else self.cell.ranks
-        first = 0 if self.node is None else self.node.rank * here
+        first = self.machine * here
         return range(first, first + here)
 
     @property

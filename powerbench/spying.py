@@ -35,15 +35,27 @@ SCOPE = Path("/proc/sys/kernel/yama/ptrace_scope")
 NATIVE_ON = ("x86_64", "aarch64")
 
 
+# What helps on a Mac. The right that `sudo -v` gives is the terminal's, and does not reach another session.
+BY_SUDO = "type `sudo -v` in this terminal and run again, and it is started by sudo without another question"
+AS_ROOT = "start the program itself as root (`sudo -E ... python ...`)"
+
+
 class Spy:
     """py-spy for one run; where none was asked for, nothing. Used as a context, in which it is ended at the latest."""
 
     def __init__(
-        self, rundir: RunDir, cell: LoopCell, *, rank: int = 0, variables: Mapping[str, str] = os.environ
+        self,
+        rundir: RunDir,
+        cell: LoopCell,
+        *,
+        rank: int = 0,
+        on_a_mac: str = BY_SUDO,
+        variables: Mapping[str, str] = os.environ,
     ) -> None:
         self._rundir = rundir
         self._rate_hz = cell.py_spy_rate
         self._rank = rank
+        self._on_a_mac = on_a_mac
         self._variables = variables
         self._native = has_native_stacks()
         self._process: subprocess.Popen[bytes] | None = None
@@ -74,6 +86,11 @@ class Spy:
             self._stacks = self._folded()
         for path in (self._rundir.py_spy_trace, self._rundir.py_spy_go, self._rundir.py_spy_log):
             path(self._rank).unlink(missing_ok=True)
+
+    def stop(self) -> None:
+        """Let py-spy end although what it looks at goes on."""
+        if self._process is not None:
+            send(signal.SIGINT, self._process)
 
     def told(self, record: RunRecord) -> RunRecord:
         """`record` with what came of it; final after `finish`."""
@@ -116,10 +133,12 @@ class Spy:
 
     def _why_blind(self, process: subprocess.Popen[bytes], log: Path, pid: int, program: Path) -> str | None:
         give_up_s = time.monotonic() + ATTACH_S
+        has_ended = False
         while LOOKING not in (said := log.read_bytes()):
-            if process.poll() is not None:
-                return why_not(said.decode("utf-8", errors="replace"), program)
-            if time.monotonic() > give_up_s or self._over.wait(POLL_S):
+            if has_ended:
+                return why_not(said.decode("utf-8", errors="replace"), program, on_a_mac=self._on_a_mac)
+            has_ended = process.poll() is not None  # then its last words are read once more
+            if not has_ended and (time.monotonic() > give_up_s or self._over.wait(POLL_S)):
                 self._end(within_s=0.0)
                 late = f"py-spy had not begun to look at process {pid} after {ATTACH_S:g} s; run again"
                 return "the run ended before its steps began" if self._over.is_set() else late
@@ -131,9 +150,8 @@ class Spy:
         if process is None:
             return
         for number, patience_s in ((None, within_s), (signal.SIGINT, min(within_s, 5.0)), (signal.SIGKILL, 5.0)):
-            with suppress(PermissionError, ProcessLookupError):  # root's own (sudo) ends with the worker
-                if number is not None:
-                    process.send_signal(number)
+            if number is not None:
+                send(number, process)
             with suppress(subprocess.TimeoutExpired):
                 process.wait(patience_s)
                 return
@@ -161,6 +179,15 @@ class Spy:
         return read_events(LineTail(self._rundir.events(self._rank)).read())
 
 
+def send(number: signal.Signals, process: subprocess.Popen[bytes]) -> None:
+    """Send a signal; to root's own, as py-spy is on a Mac, by sudo, which passes it on."""
+    try:
+        process.send_signal(number)
+    except PermissionError:
+        by_sudo = ("sudo", "-n", "kill", f"-{int(number)}", str(process.pid))
+        subprocess.run(by_sudo, check=False, stdin=subprocess.DEVNULL, capture_output=True)
+
+
 def has_native_stacks() -> bool:
     """Whether py-spy can see frames of C and C++ here: on Linux, on these processors."""
     return sys.platform == "linux" and platform.machine() in NATIVE_ON
@@ -186,14 +213,14 @@ def as_root(program: Path, *, system: str = sys.platform) -> Sequence[str]:
     return (str(program),) if system != "darwin" or os.geteuid() == 0 else ("sudo", "-n", str(program))
 
 
-def why_not(said: str, program: Path, *, system: str = sys.platform, scope: Path = SCOPE) -> str:
+def why_not(
+    said: str, program: Path, *, on_a_mac: str = BY_SUDO, system: str = sys.platform, scope: Path = SCOPE
+) -> str:
     """Why py-spy did not look, from its last words, and what helps."""
-    if system == "darwin":
-        return (
-            f"on a Mac py-spy needs root ({program}): type `sudo -v` in this terminal and run again, and it is started "
-            "by sudo without another question"
-        )
-    if not any(word in said.lower() for word in REFUSED):
+    refused = any(word in said.lower() for word in REFUSED)
+    if system == "darwin" and (refused or said.lstrip().startswith("sudo:")):
+        return f"on a Mac py-spy needs root ({program}): {on_a_mac}"
+    if not refused:
         words = [line.strip() for line in said.splitlines() if line.strip()]
         return f"py-spy ended at once: {(words or ['it said nothing'])[0].removeprefix('Error: ').rstrip('.')}"
     allowed = _scope(scope)

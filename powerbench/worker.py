@@ -128,14 +128,14 @@ def measure(record: RunRecord, device: Device, rundir: RunDir, rank: int, events
         record = ranks.as_long_on_all(record)
         cell = record.built_in
         watch = new_stopwatch(record, device, rundir, rank)
-        share = WHOLE if watch is None else Share(rank, record.ranks, watch.arrive)
+        share = WHOLE if watch is None else Share(rank, record.ranks, watch.arrive, watch.resume)
         step, what = workload_of(cell.model).build(cell, device, new_laps(record, device, rundir, rank), share)
         marks = MarksWriter(rundir.marks(rank), capacity=most_steps(cell, record.tail_s))
         timer = device.timer(marks.view, sync_every=cell.sync_every or 0)
         described = {"device": msgspec.to_builtins(device.describe()), "workload": msgspec.to_builtins(what)}
         events.write("ready", time_ns=time.monotonic_ns(), **described, environment=software | {**device.settings()})
         if is_looked_at(cell, rank):
-            be_looked_at(record, rundir, rank, events)
+            be_looked_at(rundir, events, rank=rank, supervisor=record.supervisor.pid, rate_hz=cell.py_spy_rate)
         return take_steps(record, device, events, step=step, timer=timer, ranks=ranks, watch=watch)
 
 

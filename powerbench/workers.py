@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
@@ -200,16 +199,31 @@ class LaunchedWorkers:
         ranks = self._ends()
         if all(rank.end is not None and rank.end["outcome"] == "complete" for rank in ranks):
             return Ended("complete", None)
-        ended = seen.stopped or self._told("end") or first_cause(ranks, evidence=seen.evidence)
+        if seen.stopped is not None:
+            return self._with_who_is_behind(seen.stopped)
+        ended = self._told("end") or first_cause(ranks, evidence=seen.evidence)
         if seen.disk_full and (ended is None or ended.status == "failed"):
             return Ended("failed", "a rank ended with the disk full; make room, or choose another folder with --output")
-        ended = ended or self._told("elsewhere") or _interrupted(ranks)
+        ended = ended or self._told("elsewhere") or self._interrupted(ranks)
         ended = ended or (terminated(ranks) if self._record.node is None else None)
         return ended or consequence(ranks) or self._of_launcher()
 
     def _ends(self) -> list[RankEnd]:
         exits = (self._event("ranks") or {"exits": {}})["exits"]
         return rank_ends(self._rundir, self._record, {int(rank): status for rank, status in exits.items()})
+
+    def _with_who_is_behind(self, stopped: Ended) -> Ended:
+        """Who has kept the others waiting on other machines is seen there, and told by the launchers."""
+        event = self._event("behind")
+        return stopped if event is None else Ended(stopped.status, f"{stopped.reason}: {event['message']}")
+
+    def _interrupted(self, ranks: Sequence[RankEnd]) -> Ended | None:
+        """The ending of ranks that were told to stop, and not by us."""
+        outcomes = {rank.end["outcome"] for rank in ranks if rank.end is not None}
+        if "interrupted" not in outcomes or not outcomes.issubset(NO_FAULT):
+            return None
+        by_whom = "by a signal" if self._record.node is None else "on another machine, by Ctrl-C, a signal or a limit"
+        return Ended("interrupted", f"the ranks were told to stop {by_whom}")
 
     def _told(self, name: str) -> Ended | None:
         event = self._event(name)
@@ -244,15 +258,7 @@ class LaunchedWorkers:
             self._journals.update()
         for _, process in self._started():
             self._signal(process, signal.SIGKILL)
-        with suppress(psutil.Error):
-            for child in psutil.Process(self._launcher.pid).children():
-                with suppress(ProcessLookupError, PermissionError):
-                    os.killpg(child.pid, signal.SIGKILL)
-
-
-def _interrupted(ranks: list[RankEnd]) -> Ended | None:
-    """The ending of ranks that were told to stop, and not by us."""
-    outcomes = {rank.end["outcome"] for rank in ranks if rank.end is not None}
-    if "interrupted" not in outcomes or not outcomes.issubset(NO_FAULT):
-        return None
-    return Ended("interrupted", "the ranks were told to stop by a signal")
+        if self._launcher.exit_status is None:  # else its number may be that of another by now
+            with suppress(psutil.Error):
+                for child in psutil.Process(self._launcher.pid).children():
+                    signal_group(child.pid, signal.SIGKILL)

@@ -10,18 +10,19 @@ import pytest
 
 from powerbench.endings import Ended
 from powerbench.launcher import SIGNALLED, Launcher
-from powerbench.meeting import Meeting
+from powerbench.meeting import Beat, Meeting
 from powerbench.records import Node, Status
 from powerbench.rundir import RunDir
 from tests.rundir import a_cell, a_record, write_run
 from tests.test_meeting import FakeStore
 
+BEAT = msgspec.json.encode(Beat(0, {})).decode()
 STOPPED = "stopped by Ctrl-C or a signal"
 LATE = "it was still running after 12 s (max_seconds); allow more or measure less"
 
 
 def store() -> FakeStore:
-    return FakeStore({"beat/0": "0"})
+    return FakeStore({"beat/0": BEAT})
 
 
 def a_launcher(folder: Path, *, status: Status = "running", reason: str | None = None, end: str | None) -> Launcher:
@@ -84,4 +85,4 @@ def test_of_a_run_that_is_complete_it_says_nothing(tmp_path: Path) -> None:
 
     a_launcher(tmp_path, end="complete").answer_for({1: 0}, Meeting(told, own=1, hosts=("alpha", "beta"), id="x"))
 
-    assert told.values == {"beat/0": "0"}
+    assert told.values == {"beat/0": BEAT}

@@ -55,7 +55,7 @@ class Clock:
 
 @pytest.fixture
 def store() -> FakeStore:
-    return FakeStore({f"beat/{node}": "0" for node in range(len(HOSTS))})
+    return FakeStore({f"beat/{node}": "[0,{}]" for node in range(len(HOSTS))})
 
 
 @pytest.fixture
@@ -123,6 +123,28 @@ class TestMachinesThatHaveMet:
         beta.part()
 
         alpha.part()  # would never return: its clock stands still, and gamma never goes
+
+
+class TestRanksThatWait:
+    def test_know_who_keeps_them_waiting_on_which_machine(self, store: FakeStore, clock: Clock) -> None:
+        done = [{0: 8, 1: 8}, {2: 8, 3: 7}, {4: 8, 5: 8}]
+        machines = [
+            Meeting(store, own=own, hosts=HOSTS, id="x", done=done[own].copy, clock_s=clock)
+            for own in range(len(HOSTS))
+        ]
+        for _ in range(2):
+            for machine in machines:
+                machine.hear()
+
+        assert machines[0].behind() is None  # they have come so far just now
+        clock.now_s += 3
+
+        assert {machine.behind() for machine in machines} == {"rank 3 on beta (node 1) has not done step 7"}
+
+    def test_all_alike_keep_nobody(self, machines: list[Meeting], clock: Clock) -> None:
+        clock.now_s += 3
+
+        assert machines[0].behind() is None
 
 
 class TestMeeting:

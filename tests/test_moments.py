@@ -11,7 +11,7 @@ from pathlib import Path
 from powerbench.moments import MOMENT, MOMENTS, be_looked_at, is_looked_at, let_be_traced, named, show_moments
 from powerbench.rundir import RunDir
 from powerbench.rundir.lines import EventWriter
-from tests.rundir import a_cell, a_record
+from tests.rundir import a_cell
 
 
 def test_a_moment_stands_in_the_stack_under_its_own_name() -> None:
@@ -32,7 +32,7 @@ def test_the_worker_waits_for_the_word_and_tells_what_it_showed(tmp_path: Path) 
     rundir = RunDir(tmp_path)
     rundir.py_spy_go(0).touch()
 
-    be_looked_at(a_record(cell=a_cell(py_spy=True, py_spy_rate=1000)), rundir, 0, EventWriter(rundir.events(0)))
+    be_looked_at(rundir, EventWriter(rundir.events(0)), rank=0, supervisor=1, rate_hz=1000)
 
     events = [json.loads(line) for line in rundir.events(0).read_text().splitlines()]
     assert [event["event"] for event in events] == ["awaits_py_spy", "moments"]

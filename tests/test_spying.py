@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 
 from powerbench.rundir import RunDir
 from powerbench.rundir.lines import EventWriter
-from powerbench.spying import PROGRAM_VARIABLE, Spy, as_root, find_program, has_native_stacks, why_not
+from powerbench.spying import AS_ROOT, PROGRAM_VARIABLE, Spy, as_root, find_program, has_native_stacks, send, why_not
 from tests.rundir import a_cell, a_record
 
 PROGRAM = Path("/opt/bin/py-spy")
@@ -17,9 +19,12 @@ DENIED = "Permission Denied: Try running again with elevated permissions by goin
 
 
 def test_on_a_mac_the_note_names_the_command_that_helps() -> None:
-    said = why_not("This program requires root on OSX.\n", PROGRAM, system="darwin")
-
-    assert "type `sudo -v` in this terminal and run again" in said
+    for words in ("This program requires root on OSX.\n", "sudo: a password is required\n"):
+        said = why_not(words, PROGRAM, system="darwin")
+        assert "type `sudo -v` in this terminal and run again" in said
+    said = why_not("sudo: a password is required\n", PROGRAM, on_a_mac=AS_ROOT, system="darwin")
+    assert "start the program itself as root" in said
+    assert why_not("Error: no such process", PROGRAM, system="darwin") == "py-spy ended at once: no such process"
 
 
 @pytest.mark.parametrize(
@@ -56,6 +61,23 @@ def test_only_on_a_mac_it_is_started_by_sudo_which_may_ask_nothing(monkeypatch: 
 
     monkeypatch.setattr("os.geteuid", lambda: 0)
     assert as_root(PROGRAM, system="darwin") == (str(PROGRAM),)
+
+
+class RootsOwn(subprocess.Popen[bytes]):
+    """A process that only root may send a signal."""
+
+    def send_signal(self, sig: int) -> None:
+        raise PermissionError
+
+
+def test_a_signal_for_roots_own_is_sent_by_sudo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sudo").write_text(f'#!/bin/sh\nprintf "%s " "$@" > {tmp_path}/asked\n')
+    (tmp_path / "sudo").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with RootsOwn([sys.executable, "-c", ""]) as process:
+        send(signal.SIGINT, process)
+
+    assert (tmp_path / "asked").read_text() == f"-n kill -2 {process.pid} "
 
 
 def test_it_is_found_where_it_was_installed_with_this_python(tmp_path: Path) -> None:

@@ -267,6 +267,12 @@ def _notes(cell: _Cell) -> Iterator[str]:
             "one program differ. Measure three or more a side with --repeats 3; ten tell more."
         )
     for name, processes in zip("AB", cell.processes, strict=True):
+        parts = sum(not one.is_whole for one in processes)
+        if parts:
+            yield (
+                f"{counted(parts, 'run')} of {name} {_has(parts)} machines whose directories are not here, and the "
+                "others alone are compared: name a folder that holds those of all machines."
+            )
         few = [one.steps for one in processes if one.steps < FEWEST]
         if few:
             yield f"{name} has runs of only {counted(min(few), 'step')}: too short to be sure of their typical step."

@@ -17,10 +17,10 @@ from typing import Literal, NamedTuple, get_args
 
 from powerbench.analysis.alignment import line_of
 from powerbench.analysis.counted import counted_rails, scope_in_words
-from powerbench.analysis.curves import Line, common, duration_s
+from powerbench.analysis.curves import Line, common, duration_s, within
 from powerbench.analysis.energy import find_energy
 from powerbench.analysis.folding import FramePath, from_the_step_on, simple, step_of, without_waits
-from powerbench.analysis.standing import Spent, SpentAll, spend
+from powerbench.analysis.standing import Spent, spend
 from powerbench.errors import PowerbenchError
 from powerbench.records import EnergyCurve, RailRecord, RunRecord, StepTrace, Window
 from powerbench.rundir.stacks import Frame, Stacks
@@ -30,6 +30,7 @@ WINDOWS: tuple[WindowName, ...] = get_args(WindowName)
 # A counter that is published so much more often than it is read shows what is true at the moment.
 FRESH = 0.1
 AN_ECHO = 0.97
+ROUNDING = 1e-9
 # Rails of what runs Python's own lines. What else is counted belongs to the device, except where the processor is that.
 PROCESSOR_PARTS = ("cpu", "package")
 
@@ -76,9 +77,12 @@ class Flame:
 
     @property
     def unattributed(self) -> Cost:
-        """What no stack was known for; never less than nothing but for rounding."""
-        found = self.attributed
-        return Cost(max(0.0, self.whole.seconds - found.seconds), max(0.0, self.whole.joules - found.joules))
+        """What no stack was known for; what rounding leaves is nothing."""
+        found, whole = self.attributed, self.whole
+        seconds, joules = whole.seconds - found.seconds, whole.joules - found.joules
+        return Cost(
+            seconds if seconds > ROUNDING * whole.seconds else 0.0, joules if joules > ROUNDING * whole.joules else 0.0
+        )
 
 
 def sum_of(costs: Iterable[Cost]) -> Cost:
@@ -99,32 +103,37 @@ def find_flame(
     by_line: bool = False,
 ) -> Flame:
     """The time and joules of a run by path. Raises PowerbenchError where the window is empty."""
-    stretch, count = _stretch(steps, window)
+    stretches, count = _stretches(steps, window)
+    stretch = Window(stretches[0].start_ns, stretches[-1].end_ns)
     found = find_energy(record, steps, curves)
     rails = counted_rails(record) if found.energy is not None else []
     lines = {name: _line(curves.get(name, EnergyCurve()), record.rails[name], stretch) for name in rails}
     covered = [lines[name].covered(stretch) for name in rails]
     part = common([it for it in covered if it is not None]) if rails and None not in covered else None
     reason = found.reason if part is not None or not rails else "the meter gave nothing in this window"
-    stretch = part or stretch
     if part is None:
         lines = {}
+    else:
+        stretches = within(stretches, part)
     on_cpu = record.the_cell.device == "cpu"
     own = [line for name, line in lines.items() if on_cpu or record.rails[name].part in PROCESSOR_PARTS]
     of_device = [line for name, line in lines.items() if not (on_cpu or record.rails[name].part in PROCESSOR_PARTS)]
-    spent = spend(stacks, stretch, own, of_device)
+    spent = [spend(stacks, it, own, of_device) for it in stretches]
     folding = _Folding(stacks, on_cpu=on_cpu, by_line=by_line)
     return Flame(
         window=window,
         steps=count,
-        costs=folding.costs(spent),
-        whole=Cost(duration_s(stretch), sum(line.energy_in(stretch) or 0.0 for line in lines.values())),
+        costs=folding.costs(each for it in spent for each in it.each),
+        whole=Cost(
+            sum(map(duration_s, stretches)),
+            sum(line.energy_in(it) or 0.0 for line in lines.values() for it in stretches),
+        ),
         joules_reason=reason,
         scope=scope_in_words(record, rails) if lines else None,
         slowest_period_s=max((record.rails[name].period_s for name in lines), default=None),
         step=None if on_cpu else folding.step,
-        device_j=sum(each.device_j for each in spent.each),
-        shared_s=spent.shared_s,
+        device_j=sum(each.device_j for it in spent for each in it.each),
+        shared_s=sum(it.shared_s for it in spent),
         notes=found.notes if lines else [],
     )
 
@@ -142,14 +151,14 @@ def _line(curve: EnergyCurve, rail: RailRecord, window: Window) -> Line:
     return line_of(curve, rail, window=window)
 
 
-def _stretch(steps: StepTrace, window: WindowName) -> tuple[Window, int]:
-    """The window on the clock, and the number of steps in it."""
+def _stretches(steps: StepTrace, window: WindowName) -> tuple[list[Window], int]:
+    """The window on the clock, of which pauses between measured steps are no part; and the number of steps in it."""
     if window == "measured":
-        found, count = steps.window("step"), sum(number for _, _, number in steps.spans("step"))
+        found, count = steps.stretches("step"), sum(number for _, _, number in steps.spans("step"))
     else:
         ends = [end for end in steps.end_ns if end is not None]
-        found, count = Window(steps.start_ns[0], ends[-1]) if ends else None, len(steps)
-    if found is None:
+        found, count = [Window(steps.start_ns[0], ends[-1])] if ends else [], len(steps) - steps.stage.count("pause")
+    if not found:
         raise PowerbenchError("No step was measured to its end, so there is nothing to attribute: measure longer.")
     return found, count
 
@@ -164,10 +173,10 @@ class _Folding:
         self._step = self.step or Frame("step", "", 0)
         self._on_cpu = on_cpu
 
-    def costs(self, spent: SpentAll) -> dict[FramePath, Cost]:
+    def costs(self, spent: Iterable[Spent]) -> dict[FramePath, Cost]:
         """What each path cost itself."""
         costs: dict[FramePath, Cost] = defaultdict(lambda: NO_COST)
-        for it in spent.each:
+        for it in spent:
             for path, cost in self._shares(it):
                 costs[path] = costs[path].plus(cost)
         return dict(costs)

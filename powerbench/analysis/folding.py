@@ -13,6 +13,8 @@ FramePath = tuple[Frame, ...]
 LOOP = ("Loop.run", "run"), "powerbench/worker.py"
 """The frame that calls the steps, with its class or (before py-spy 0.4) without, and its file."""
 OURS_ABOVE_THE_LOOP = ("_run_module_as_main", "_run_code", "<module>", "main", "measure")
+# A program's own loop is told by this that a step is over, and may wait for the device there.
+STEP_IS_OVER = "/powerbench/loop/recording.py"
 # Where the device is waited for. What it does meanwhile, no line of Python does.
 WAITING_FILES = ("/powerbench/devices/", "/powerbench/workloads/laps.py")
 # Where a thread that has nothing to do stands, by the innermost name: in the interpreter's library, ours, and libc.
@@ -30,11 +32,14 @@ RESTING = {
     *("nanosleep", "clock_nanosleep", "pthread_cond_wait", "pthread_cond_timedwait", "sem_wait", "futex_wait"),
     *("__futex_abstimed_wait_common", "__futex_abstimed_wait_cancelable64", "sigwait", "wait4", "waitpid", "__psynch"),
 }
-# Calls that only pass a call on: torch's wrappers around each module and optimizer, and its C++ dispatcher.
+# A function that a library keeps to itself, and that has no name: the C library's own wait below `pthread_cond_wait`.
+NAMELESS = re.compile(r"0x[0-9a-f]+$")
+# Calls that only pass a call on: torch's wrappers around each module and optimizer, and its C++ dispatcher; ours around
+# the step of a rank.
 PASSES_ON = re.compile(
     r"""
     (Module\.)?_(wrapped_)?call_impl$ | .*\.<locals>\.forward_with_checkpointing$
-    | .*\.<locals>\.(wrapper|wrapped_func|maybe_fallback|decorate_context|_use_grad|_fn)$
+    | .*\.<locals>\.(wrapper|wrapped_func|maybe_fallback|decorate_context|_use_grad|_fn|watched_step)$
     | GOMP_ | __kmp | at::internal:: | at::TensorIteratorBase::
     | 0x[0-9a-f]+$ | _Py | Py[A-Z] | cfunction_ | method_vectorcall | _run_(module_as_main|code)$
     | c10::(impl|Dispatcher|KernelFunction|BoxedKernel|function_ref|OperatorHandle|TypedOperatorHandle) | at::_ops::
@@ -50,16 +55,23 @@ BRACKETS = {"<": ">", "(": ")", "{": "}"}
 
 def is_resting(stack: Sequence[Frame]) -> bool:
     """Whether a thread other than that of the steps, with this stack, waits for something to do."""
-    return not stack or stack[-1].name in RESTING
+    named = next((frame.name for frame in reversed(stack) if not NAMELESS.match(frame.name)), None)
+    return named is None or named in RESTING
 
 
 def from_the_step_on(stack: Sequence[Frame], *, by_line: bool) -> FramePath:
     """What the loop has called, or of a stack without the loop all but what our worker is made of."""
     at = next((at for at, frame in enumerate(stack) if is_loop(frame)), None)
     if at is None:
-        own = [frame for frame in stack if frame.name not in OURS_ABOVE_THE_LOOP]
+        own = [frame for frame in stack if not _is_ours_above_the_loop(frame)]
         return simple(own, by_line=by_line) or simple(stack[-1:], by_line=by_line) or tuple(stack[-1:])
     return simple(stack[at + 1 :], by_line=by_line) or simple(stack[at : at + 1], by_line=by_line)
+
+
+def _is_ours_above_the_loop(frame: Frame) -> bool:
+    """Whether it is our worker's, or the interpreter's that started it; a program's own `main` is not."""
+    is_ours = frame.file.endswith(LOOP[1]) or frame.file.startswith("<")
+    return is_ours and frame.name in OURS_ABOVE_THE_LOOP
 
 
 def is_loop(frame: Frame) -> bool:
@@ -117,5 +129,7 @@ def is_wait(frame: Frame) -> bool:
 
 def without_waits(path: FramePath, step: Frame) -> FramePath:
     """The path down to where the device is waited for; at the loop itself, or outside of the step, the step."""
+    if any(frame.file.endswith(STEP_IS_OVER) for frame in path):
+        return (step,)
     at = next((at for at, frame in enumerate(path) if is_wait(frame)), len(path))
     return path[:at] if path[:at] and not is_loop(path[0]) else (step,)

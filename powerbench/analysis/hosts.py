@@ -11,7 +11,7 @@ import msgspec
 from powerbench.analysis.counted import counted_rails
 from powerbench.analysis.energy import Energy, EnergyFindings, find_energy
 from powerbench.records import EnergyCurve, RunRecord, StepTrace
-from powerbench.rundir.joining import said_by
+from powerbench.rundir.joining import of_machine, said_by
 from powerbench.units import enumerated
 
 Interval = tuple[float, float]
@@ -98,7 +98,7 @@ def _sum(of_node: Mapping[int, Energy], hosts: Sequence[Host]) -> Energy:
         readings=min(it.readings for it in each),
         scope=_scope({node: it.scope for node, it in of_node.items()}, record.the_cell.nnodes),
         rails={
-            name if len(hosts) == 1 else f"node{node}.{name}": rail
+            name if len(hosts) == 1 else f"{of_machine(node)}{name}": rail
             for node, it in of_node.items()
             for name, rail in it.rails.items()
         },
@@ -135,8 +135,8 @@ def _scope(scopes: Mapping[int, str], nnodes: int) -> str:
 
 
 def missing_machines(record: RunRecord, hosts: Sequence[Host]) -> list[str]:
-    """A note where directories of other machines of the run are not here."""
-    if record.node is None:
+    """A note where directories of other machines of the run are not here; of one that never met any there are none."""
+    if record.node is None or record.node.id is None:
         return []
     here = {host.node for host in hosts}
     away = [str(node) for node in range(record.the_cell.nnodes) if node not in here]

@@ -55,11 +55,11 @@ def lanes_of(recorded: Recorded) -> list[Lane]:
     record, gauges = recorded.record, recorded.gauges
     found = (
         _power(record, recorded.curves),
-        _of_device(record, gauges, "clock", "clock_mhz", "MHz"),
+        _of_device(recorded, "clock", "clock_mhz", "MHz"),
         _memory(recorded),
         _others(recorded),
         _swap(record, gauges),
-        _of_device(record, gauges, "temperature", "temperature_c", "°C"),
+        _of_device(recorded, "temperature", "temperature_c", "°C"),
     )
     return [lane for lane in found if lane is not None and lane.time_ns]
 
@@ -82,10 +82,15 @@ def _power(record: RunRecord, curves: Mapping[str, EnergyCurve]) -> Lane | None:
     return Lane("power", scope_in_words(record, counted), "W", [int(each) for each in middles], powers_w.tolist())
 
 
-def _of_device(record: RunRecord, gauges: Mapping[str, Samples], name: str, quantity: str, unit: Unit) -> Lane | None:
-    """A gauge of the device that the steps ran on; none where it is open which of several that is."""
-    kind = record.the_cell.device
-    own = ["cpu"] if kind == "cpu" else [*counted_rails(record), "gpu"]
+def _of_device(recorded: Recorded, name: str, quantity: str, unit: Unit) -> Lane | None:
+    """A gauge of the device that the steps ran on; none where it is open which of several that is.
+
+    Of the devices of several ranks it is that of the rank that is looked at.
+    """
+    record, gauges = recorded.record, recorded.gauges
+    kind, uuid = record.the_cell.device, recorded.device.uuid if recorded.device else None
+    rails = sorted(counted_rails(record), key=lambda rail: record.rails[rail].uuid != uuid)
+    own = ["cpu"] if kind == "cpu" else [*rails, "gpu"]
     candidates = [f"{subject}.{quantity}" for subject in own if f"{subject}.{quantity}" in gauges]
     if not candidates and kind != "cpu":
         others = [name for name in gauges if name.endswith(f".{quantity}") and not name.startswith("cpu.")]

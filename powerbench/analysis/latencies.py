@@ -7,8 +7,21 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal
 
+from msgspec import Struct
+
 from powerbench.records import Stage, StepTrace
-from powerbench.units import NS_PER_S
+from powerbench.units import NS_PER_MS, NS_PER_S
+
+
+class Latency(Struct, frozen=True, kw_only=True):
+    """Milliseconds a step. All but the mean are None where edges were taken at both ends only."""
+
+    mean: float
+    median: float | None = None
+    p5: float | None = None
+    p95: float | None = None
+    min: float | None = None
+    max: float | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +70,21 @@ def from_edges(steps: StepTrace, stage: Stage = "step") -> Latencies:
 def lasted_ns(spans: Sequence[tuple[int, int, int]]) -> int:
     """How long stretches (start_ns, end_ns, steps) lasted together, without the pauses between them."""
     return sum(end - start for start, end, _ in spans)
+
+
+def latency(spans: Sequence[tuple[int, int, int]]) -> Latency | None:
+    """Milliseconds a step over stretches (start_ns, end_ns, steps); percentiles between neighbours are interpolated."""
+    if not spans:
+        return None
+    import numpy as np
+
+    start, end, count = np.asarray(spans, dtype=np.int64).T
+    mean = float((end - start).sum() / count.sum() / NS_PER_MS)
+    if len(spans) == 1 and count[0] > 1:
+        return Latency(mean=mean)
+    each = (end - start) / count / NS_PER_MS
+    p5, middle, p95 = (float(value) for value in np.percentile(each, (5, 50, 95)))
+    return Latency(mean=mean, median=middle, p5=p5, p95=p95, min=float(each.min()), max=float(each.max()))
 
 
 def from_submissions(steps: StepTrace) -> Latencies:

@@ -195,11 +195,15 @@ def _instrumented(record: RunRecord) -> str | None:
         return None
     lost = record.stacks.lost if record.stacks is not None else None
     told = "" if lost is None else f" And there are no stacks: {lost.rstrip('.')}."
-    looked_at, straggles = "the worker", ""
-    if record.ranks > 1:
-        looked_at = "the first rank of each machine"
-        straggles = " Its stacks stand for those of all, and it alone is slowed by that."
+    option = "py_spy" if record.loop else "--py-spy"
     return (
-        f"This run was instrumented: py-spy stopped {looked_at} about {record.the_cell.py_spy_rate} times a second to "
-        f"look at it (--py-spy), so take latency and joules a step from a run without.{straggles}{told}"
+        f"This run was instrumented: py-spy stopped {_looked_at(record)} about {record.the_cell.py_spy_rate} times a "
+        f"second to look at it ({option}), so take latency and joules a step from a run without.{told}"
     )
+
+
+def _looked_at(record: RunRecord) -> str:
+    """The process at which py-spy looked."""
+    if record.ranks == 1:
+        return "the program" if record.loop else "the worker"
+    return "rank 0" if record.node is None else "the first rank of each machine"

@@ -119,7 +119,14 @@ def _blind(record: RunRecord, times_of: str) -> list[str]:
 
 
 def _cost(step_ms: float, measured_ms: float | None) -> list[str]:
-    if not measured_ms or step_ms < NOTABLE_COST * measured_ms:
+    if not measured_ms:
+        return []
+    if measured_ms > NOTABLE_COST * step_ms:
+        return [
+            f"The measured steps took {significant(measured_ms / step_ms)} times what those under torch.profiler took: "
+            "they were kept waiting by something that these were not, and their shares may be others."
+        ]
+    if step_ms < NOTABLE_COST * measured_ms:
         return []
     return [
         f"Under torch.profiler a step took {significant(step_ms / measured_ms)} times what the measured ones took: "

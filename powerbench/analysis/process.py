@@ -10,7 +10,7 @@ from powerbench.analysis.alignment import line_of
 from powerbench.analysis.blocks import block_energies
 from powerbench.analysis.counted import counted_rails
 from powerbench.analysis.energy import find_energy
-from powerbench.analysis.hosts import Host, energy_of_all
+from powerbench.analysis.hosts import Host, energy_of_all, missing_machines
 from powerbench.analysis.latencies import lasted_ns
 from powerbench.analysis.resampling import Repeat, means_of_blocks, medians_of_blocks
 from powerbench.analysis.slowdown import FEWEST, UNSTEADY, find_slowdown
@@ -28,7 +28,8 @@ class Process(NamedTuple):
     """One complete run as the comparison takes it; None where it has no such figure.
 
     `latency` is its median step, `step` all of its time over its steps (both seconds), `energy` joules a step.
-    `unsteady`: what the slowdown verdict calls it, where it has no steady state.
+    `unsteady`: what the slowdown verdict calls it, where it has no steady state. `is_whole`: whether the directories of
+    all its machines are here.
     """
 
     latency: Repeat | None
@@ -40,6 +41,7 @@ class Process(NamedTuple):
     steps: int
     samples_per_step: int | None
     unsteady: str | None = None
+    is_whole: bool = True
 
 
 def process_of(
@@ -64,6 +66,7 @@ def process_of(
         steps=sum(count for _, _, count in spans),
         samples_per_step=record.workload.samples_per_step if record.workload else None,
         unsteady=_unsteady(spans),
+        is_whole=not missing_machines(record, hosts),
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from msgspec import Struct
 
 from powerbench.analysis.drift import fit
+from powerbench.analysis.latencies import latency
 from powerbench.analysis.slowdown import FEWEST, find_slowdown
 from powerbench.analysis.trimming import blocks_of, cut_spikes
 from powerbench.analysis.wander import level_of
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 # A rank is called a straggler where its own work takes so much longer than that of the others, and that is sure.
 SLOWER = 1.05
+# So much slower in this share of the steps, of which there are 20 at least, noise makes no rank, with a memory or not.
+MUCH_SLOWER, NEARLY_ALL = 1.25, 0.95
 # Only ranks that are so much slower than the middle of all, in some third of the run, are looked at closely.
 WORTH_A_LOOK = 1.02
 # Into so many groups of neighbouring steps they are put where noise hides what becomes of single ones.
@@ -107,11 +110,8 @@ def figures_of(rank: Rank) -> RankFigures:
     """What a rank took by itself."""
     import numpy as np
 
-    spans = rank.steps.spans("step")
-    each = [(end - start) / count / NS_PER_MS for start, end, count in spans]
-    # One stretch of many steps has a mean and nothing else.
-    median_ms = float(np.median(each)) if each and not (len(spans) == 1 and spans[0][2] > 1) else None
-    steps = sum(count for _, _, count in spans)
+    its_latency = latency(rank.steps.spans("step"))
+    median_ms = its_latency.median if its_latency else None
     own = [ns for step, ns in rank.work_ns.items() if rank.steps.stage[step : step + 1] == ["step"]]
     own_ms = float(np.median(own)) / NS_PER_MS if own else None
     return RankFigures(
@@ -119,7 +119,7 @@ def figures_of(rank: Rank) -> RankFigures:
         node=rank.node,
         device=rank.device.name if rank.device else None,
         uuid=rank.device.uuid if rank.device else None,
-        latency_mean_ms=(spans[-1][1] - spans[0][0]) / steps / NS_PER_MS if steps else None,
+        latency_mean_ms=its_latency.mean if its_latency else None,
         latency_median_ms=median_ms,
         own_work_ms=own_ms,
         own_work_share=own_ms / median_ms if own_ms is not None and median_ms else None,
@@ -161,7 +161,8 @@ def slow_stretch(ratio: Floats) -> Stretch | None:
     """Where a rank surely took longer than the others, by this ratio at each step; None where it did not.
 
     A rise of the ratio says since when, a fall until when. What noise hides step by step may show in the medians of
-    several steps. Without either, the level of the whole must lie above 1 with all of its interval (99%).
+    several steps. Without either, nearly every step must be much slower, or the level of the whole must lie above 1
+    with all of its interval (99%).
     """
     import numpy as np
 
@@ -172,7 +173,8 @@ def slow_stretch(ratio: Floats) -> Stretch | None:
             return _on_either_side(ratio, (found.from_step or 0) * size, (found.to_step or 0) * size)
         if found.verdict in ("flat", "warmup"):
             break
-    return Stretch(0, None) if _is_slow(ratio) and _is_above_one(ratio) else None
+    is_sure = _is_slow_throughout(ratio) or (_is_slow(ratio) and _is_above_one(ratio))
+    return Stretch(0, None) if is_sure else None
 
 
 def _on_either_side(ratio: Floats, begin: int, end: int) -> Stretch | None:
@@ -188,6 +190,13 @@ def _is_above_one(ratio: Floats) -> bool:
     blocks = blocks_of(cut_spikes(ratio).log)
     level = level_of(blocks, fit(blocks).constant)
     return level.log > level.half
+
+
+def _is_slow_throughout(ratio: Floats) -> bool:
+    """Whether the rank was much slower in nearly every step, by however much each time."""
+    import numpy as np
+
+    return float(np.mean(ratio >= MUCH_SLOWER)) >= NEARLY_ALL
 
 
 def _is_slow(ratio: Floats) -> bool:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from powerbench.analysis.hosts import Host
 from powerbench.analysis.ranks import Rank, Ranks, beside
-from powerbench.records import EnergyCurve, OperatorTimes, PhaseSpan, RunRecord, StepTrace
-
-if TYPE_CHECKING:
-    from powerbench.rundir.load import Run
+from powerbench.records import DeviceRecord, EnergyCurve, OperatorTimes, PhaseSpan, RunRecord, StepTrace
+from powerbench.rundir.combined import of_the_whole
+from powerbench.rundir.joining import of_machine
+from powerbench.rundir.load import Run
 
 T = TypeVar("T")
 
@@ -40,6 +40,12 @@ class Recorded:
     ranks: Ranks | None = None
     hosts: Sequence[Host] = ()
 
+    @property
+    def device(self) -> DeviceRecord | None:
+        """That of the rank that is looked at."""
+        ranks = self.ranks.ranks if self.ranks is not None else ()
+        return next((it.device for it in ranks if it.number == self.rank), self.record.device)
+
     def of_worker(self, name: str) -> Sequence[tuple[int, float]]:
         """A gauge of the worker that is looked at."""
         return self.gauges.get(f"worker{self.rank}.{name}", ())
@@ -58,8 +64,8 @@ class Recorded:
 def recorded_of(run: Run) -> Recorded:
     """What a run recorded; its files are read here, and nowhere in the arithmetic."""
     ranks = ranks_of(run)
-    closest = run.ranks[0] if ranks is None else ranks.closest
-    machine = next(it for it in run.machines if closest in it.ranks)
+    closest = next(iter(run.ranks), 0) if ranks is None else ranks.closest  # a recording of power has no ranks
+    machine = next((it for it in run.machines if closest in it.ranks), run)
     return Recorded(
         record=run.record,
         steps=run.together,
@@ -78,7 +84,7 @@ def recorded_of(run: Run) -> Recorded:
 
 def _near(gauges: Mapping[str, Sequence[tuple[int, T]]], machine: Run) -> dict[str, Sequence[tuple[int, T]]]:
     """The gauges, those of this machine without its name too."""
-    prefix = f"node{_node(machine)}."
+    prefix = of_machine(machine.record.machine)
     near = {name.removeprefix(prefix): its for name, its in gauges.items() if name.startswith(prefix)}
     return {**gauges, **near}
 
@@ -87,23 +93,22 @@ def ranks_of(run: Run) -> Ranks | None:
     """The ranks of a run of several; None of other runs."""
     if run.record.cell is None or run.record.ranks == 1:
         return None
-    machines = [machine for machine in run.machines for _ in machine.ranks]
+    machines = [machine.record for machine in run.machines for _ in machine.ranks]
     devices = dict(pair for machine in run.machines for pair in zip(machine.ranks, machine.devices, strict=False))
     return beside(
         [
-            Rank(rank, _node(machine), machine.record.environment.get("host"), devices.get(rank), steps, run.work(rank))
-            for rank, machine, steps in zip(run.ranks, machines, run.steps, strict=True)
+            Rank(rank, its.machine, its.environment.get("host"), devices.get(rank), steps, run.work(rank))
+            for rank, its, steps in zip(run.ranks, machines, run.steps, strict=True)
         ],
         run.together,
     )
 
 
 def hosts_of(run: Run) -> list[Host]:
-    """The machines of a run of several that are here; none of other runs."""
+    """The machines of a run of several that are here, each with the steps that all of them reached; else none."""
     if run.record.cell is None or run.record.cell.nnodes == 1:
         return []
-    return [Host(_node(machine), machine.record, machine.together, machine.curves()) for machine in run.machines]
-
-
-def _node(machine: Run) -> int:
-    return 0 if machine.record.node is None else machine.record.node.rank
+    return [
+        Host(machine.record.machine, machine.record, of_the_whole(machine.together, run.together), machine.curves())
+        for machine in run.machines
+    ]

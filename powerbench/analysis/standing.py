@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
 
 
+# py-spy does not tell that a thread has ended, nor that it left Python for good (torch's own threads are in it for a
+# moment at a time): its last stack then stands until it is seen again. In so many looks one that works has moved on.
+LONGEST_LOOKS = 10
+
+
 class Spent(NamedTuple):
     """What one stack of one thread took: `own_j` at its own moments, `device_j` of the device meanwhile."""
 
@@ -46,7 +51,7 @@ def spend(stacks: Stacks, window: Window, own: Sequence[Line], of_device: Sequen
     ends = np.array([window.start_ns, window.end_ns])
     edges = np.unique(np.concatenate([ends, *(row.inside for row in rows)]))
     standing = [row.at(edges[:-1]) for row in rows]
-    busy = [row.is_busy(stood, resting) for row, stood in zip(rows, standing, strict=True)]
+    busy = [row.is_busy(edges[:-1], resting) for row in rows]
     number = sum((mask.astype(np.int64) for mask in busy), start=np.zeros(len(edges) - 1, dtype=np.int64))
     share = 1.0 / np.maximum(number, 1)
     seconds = np.diff(edges) / NS_PER_S
@@ -84,23 +89,34 @@ class _Row:
         self.thread = thread
         self._time_ns = stacks.start_ns + np.asarray(thread.time_us, dtype=np.int64) * NS_PER_US - late_ns
         self._stack = np.asarray([NOTHING, *thread.stack], dtype=np.int64)
+        is_short = np.diff(self._time_ns) <= LONGEST_LOOKS * late_ns
+        self._moves = np.array([False, *is_short, False])
         is_inside = (self._time_ns > window.start_ns) & (self._time_ns < window.end_ns)
         self.inside: Ints = self._time_ns[is_inside]
-        self._first = self.at(np.array([window.start_ns]))
+        self._seen = np.concatenate([[window.start_ns], self.inside])
 
     def at(self, moments_ns: Ints) -> Ints:
         """The stack at each of these moments."""
         import numpy as np
 
-        return np.asarray(self._stack[np.searchsorted(self._time_ns, moments_ns, side="right")])
+        return np.asarray(self._stack[self._stretch(moments_ns)])
 
-    def is_busy(self, stood: Ints, resting: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """At which of these stacks it is: the thread of the steps at all, whatever it waits for is the step's."""
+    def _stretch(self, moments_ns: Ints) -> Ints:
+        """The number of the stretch, from one change to the next, in which each of these moments lies."""
+        import numpy as np
+
+        return np.asarray(np.searchsorted(self._time_ns, moments_ns, side="right"))
+
+    def is_busy(self, moments_ns: Ints, resting: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """At which of these moments it is: the thread of the steps at all, whatever it waits for is the step's.
+
+        Another is where it moves, and waits for nothing.
+        """
+        stretch = self._stretch(moments_ns)
+        stood = self._stack[stretch]
         there: NDArray[np.bool_] = stood != NOTHING
-        return there if self.thread.steps else there & ~resting[stood]
+        return there if self.thread.steps else there & self._moves[stretch] & ~resting[stood]
 
     def is_busy_ever(self, resting: NDArray[np.bool_]) -> bool:
-        """Whether it counts: a thread that stood still from end to end was waiting, wherever that was."""
-        if self.thread.steps:
-            return True
-        return bool(len(self.inside)) and bool(self.is_busy(self.at(self.inside), resting).any())
+        """Whether it counts at all in this window."""
+        return self.thread.steps or bool(self.is_busy(self._seen, resting).any())

@@ -9,7 +9,7 @@ from msgspec import Struct
 from powerbench.analysis.checked import Explained
 from powerbench.analysis.energy import Energy, find_energy
 from powerbench.analysis.hosts import Host, energy_of_all, missing_machines
-from powerbench.analysis.latencies import lasted_ns
+from powerbench.analysis.latencies import Latency, lasted_ns, latency
 from powerbench.analysis.notes import (
     TABLE_STEPS,
     notes_on_machine,
@@ -23,17 +23,6 @@ from powerbench.analysis.pool import flop_per_step, tokens_per_step
 from powerbench.analysis.ranks import RankFigures, Ranks, Straggler, sentences
 from powerbench.records import EnergyCurve, OperatorTimes, PhaseSpan, RunRecord, Status, StepTrace
 from powerbench.units import NS_PER_MS, seconds_from_ns
-
-
-class Latency(Struct, frozen=True, kw_only=True):
-    """Milliseconds a step. All but the mean are None where edges were taken at both ends only."""
-
-    mean: float
-    median: float | None = None
-    p5: float | None = None
-    p95: float | None = None
-    min: float | None = None
-    max: float | None = None
 
 
 class Summary(Struct, frozen=True, kw_only=True):
@@ -205,21 +194,6 @@ def _of_recording(run: str, record: RunRecord, steps: StepTrace, curves: Mapping
         command=record.command,
         exit_status=record.exit_status,
     )
-
-
-def latency(spans: Sequence[tuple[int, int, int]]) -> Latency | None:
-    """Milliseconds a step over stretches (start_ns, end_ns, steps); percentiles between neighbours are interpolated."""
-    if not spans:
-        return None
-    import numpy as np
-
-    start, end, count = np.asarray(spans, dtype=np.int64).T
-    mean = float((end - start).sum() / count.sum() / NS_PER_MS)
-    if len(spans) == 1 and count[0] > 1:
-        return Latency(mean=mean)
-    each = (end - start) / count / NS_PER_MS
-    p5, middle, p95 = (float(value) for value in np.percentile(each, (5, 50, 95)))
-    return Latency(mean=mean, median=middle, p5=p5, p95=p95, min=float(each.min()), max=float(each.max()))
 
 
 def submission_ms(record: RunRecord, steps: StepTrace) -> float | None:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from powerbench.cli import options
+from powerbench.cli.formats import format_asked_for
 from powerbench.cli.output import columns, print_result, say
 from powerbench.cli.report import write
 from powerbench.errors import PowerbenchError, UsageError
 
 if TYPE_CHECKING:
     from powerbench.analysis.flame import WindowName
-    from powerbench.reports.flame import FlameFormat
 
 Named = Annotated[Path, typer.Argument(metavar="RUN", help="A run that was measured with --py-spy.")]
 FormatName = Annotated[
@@ -31,13 +31,11 @@ Output = Annotated[
     typer.Option(
         "--output",
         metavar="FILE",
-        help="Write to this file instead of printing (html needs one).",
+        help="Write to this file (html needs one); without --format, in that of its ending.",
         rich_help_panel=options.RESULT,
     ),
 ]
-Stretch = Annotated[
-    str, typer.Option("--window", metavar="NAME", help="measured, or all: warm-up and the steps behind them too.")
-]
+Stretch = Annotated[str, typer.Option("--window", metavar="NAME", help="measured, or all: warm-up, pauses, tail too.")]
 Lines = Annotated[bool, typer.Option("--lines", help="By line instead of by function.")]
 
 
@@ -53,7 +51,9 @@ def flame(
 
     Example: powerbench flame runs/latest --format svg --output flame.svg
     """
-    form = format_asked_for(format_, json=json, output=output)
+    from powerbench.reports.flame import FLAME_FORMATS
+
+    form = format_asked_for(FLAME_FORMATS, format_, json=json, output=output)
     stretch = window_asked_for(window)
     from powerbench.reports.flame.burnt import burn
     from powerbench.reports.flame.terminal import as_terminal
@@ -69,20 +69,6 @@ def flame(
     else:
         print_result(form.show(burnt))
     return 0
-
-
-def format_asked_for(name: str | None, *, json: bool, output: Path | None) -> FlameFormat:
-    """The format of that name. Raises UsageError."""
-    from powerbench.reports.flame import FLAME_FORMATS
-
-    if json and name not in (None, "json"):
-        raise UsageError(f"--json and --format {name} are two formats; leave one out.")
-    name = "json" if json else name or "terminal"
-    if name not in FLAME_FORMATS:
-        raise UsageError(f"There is no format called {name!r} here; choose one of {', '.join(FLAME_FORMATS)}.")
-    if FLAME_FORMATS[name].needs_file and output is None:
-        raise UsageError(f"{name} is not printed but written to a file: name it with --output FILE.")
-    return FLAME_FORMATS[name]
 
 
 def window_asked_for(name: str) -> WindowName:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from powerbench.cli import options
+from powerbench.cli.formats import format_asked_for
 from powerbench.cli.output import print_result, say, text_width
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from powerbench.reports import Format
     from powerbench.rundir.load import Run
     from powerbench.rundir.many import OnDisk, Runs
 
@@ -39,7 +39,7 @@ Output = Annotated[
     typer.Option(
         "--output",
         metavar="FILE",
-        help="Write to this file instead of printing (html, parquet and perfetto need one).",
+        help="Write to this file (html, parquet, perfetto need one); without --format, in that of its ending.",
         rich_help_panel=options.RESULT,
     ),
 ]
@@ -65,7 +65,9 @@ def report(
 
     Example: powerbench report runs --format markdown
     """
-    form = format_asked_for(format_, json=json, output=output)
+    from powerbench.reports import FORMATS
+
+    form = format_asked_for(FORMATS, format_, json=json, output=output)
     chosen = runs_asked_for(runs or [], published=published, power_from=power_from)
     show = form.show if is_one_run(runs or []) and not published else form.of_several or form.show
     if output is None and form.in_lines is not None:
@@ -75,21 +77,6 @@ def report(
     else:
         print_result(str(show(chosen)))
     return 0
-
-
-def format_asked_for(name: str | None, *, json: bool, output: Path | None) -> Format:
-    """The format of that name. Raises UsageError."""
-    from powerbench.errors import UsageError
-    from powerbench.reports import FORMATS
-
-    if json and name not in (None, "json"):
-        raise UsageError(f"--json and --format {name} are two formats; leave one out.")
-    name = "json" if json else name or "terminal"
-    if name not in FORMATS:
-        raise UsageError(f"There is no format called {name!r}; choose one of {', '.join(FORMATS)}.")
-    if FORMATS[name].needs_file and output is None:
-        raise UsageError(f"{name} is not printed but written to a file: name it with --output FILE.")
-    return FORMATS[name]
 
 
 def is_one_run(named: list[Path]) -> bool:

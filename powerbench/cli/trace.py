@@ -107,18 +107,14 @@ def is_folder_of_runs(path: Path) -> bool:
 
 def read(named: Sequence[Path]) -> Iterator[Subject]:
     """All traces in what was named, checked. Raises PowerbenchError where there is none in one of them."""
-    from powerbench.rundir.many import with_its_machines
+    from powerbench.rundir.many import with_their_machines
 
     seen: set[Path] = set()
     for path in named:
         if path.suffix.lower() == ".csv" or (path.exists() and not path.is_dir()):
             yield from_csv(path)
             continue
-        for subject in from_folders(with_its_machines(path, named)):
-            if subject.run is None or subject.run.path.resolve() not in seen:
-                yield subject
-            if subject.run is not None:
-                seen.add(subject.run.path.resolve())
+        yield from from_folders(with_their_machines(path, named), seen)
 
 
 def from_csv(path: Path) -> Subject:
@@ -132,8 +128,11 @@ def from_csv(path: Path) -> Subject:
     return Subject(check_latencies(str(path), latencies.seconds), None)
 
 
-def from_folders(folders: Sequence[Path]) -> Iterator[Subject]:
-    """The runs in folders, checked, without attempts of a sweep that were made again; of what cannot be, a word."""
+def from_folders(folders: Sequence[Path], seen: set[Path]) -> Iterator[Subject]:
+    """The runs in folders, checked, without attempts of a sweep that were made again; of what cannot be, a word.
+
+    Those in `seen` are passed over, and the others become part of it.
+    """
     from powerbench.reports.checking import check
     from powerbench.rundir.many import Runs, find_readable
 
@@ -144,6 +143,9 @@ def from_folders(folders: Sequence[Path]) -> Iterator[Subject]:
     for at in range(len(runs)):
         try:
             run = runs[at]
+            if run.path.resolve() in seen:
+                found += 1
+                continue
             checked = check(run)
         except PowerbenchError as error:
             if len(runs) == 1:
@@ -151,6 +153,7 @@ def from_folders(folders: Sequence[Path]) -> Iterator[Subject]:
             say(f"powerbench: Left out: {error}")
         else:
             found += 1
+            seen.add(run.path.resolve())
             yield Subject(checked, run)
     if not found:
         raise PowerbenchError(f"None of the {len(runs)} runs in {folders[0]} can be checked: name another folder.")

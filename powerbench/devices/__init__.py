@@ -45,7 +45,13 @@ class Stopwatch(Protocol):
         """Here begins step `index`."""
 
     def arrive(self) -> None:
-        """Here ends what the step takes of this rank alone, and it may wait for others; the first in a step counts."""
+        """Here begins waiting for others: what comes until `resume` is not its own work."""
+
+    def resume(self) -> None:
+        """Here ends waiting for others."""
+
+    def end(self) -> None:
+        """Here ends the step; in one without `arrive`, it was all work."""
 
     def settle(self) -> None:
         """Write what can be read by now, without waiting."""

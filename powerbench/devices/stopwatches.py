@@ -12,8 +12,8 @@ from powerbench.devices.timers import Event
 class ClockStopwatch:
     """Work is done when Python is past it, as on the processor.
 
-    Writes int64 pairs (arrived_ns, work_ns), one a step: the moment at which its own part was done, and how long that
-    took since the step began.
+    Writes int64 pairs (arrived_ns, work_ns), one a step: the moment at which the rank first had to wait for the others,
+    or else the end of the step; and, at its end, how long it worked in it.
     """
 
     def __init__(self, work: memoryview, *, clock: Callable[[], int] = monotonic_ns) -> None:
@@ -21,18 +21,33 @@ class ClockStopwatch:
         self._work = work
         self._clock = clock
         self._at: int | None = None
-        self._start_ns = 0
+        self._since_ns: int | None = None
+        self._own_ns = 0
 
     def begin(self, index: int) -> None:
         """Here begins step `index`."""
         self._at = 2 * index
-        self._start_ns = self._clock()
+        self._own_ns = 0
+        self._since_ns = self._clock()
 
     def arrive(self) -> None:
-        """Here ends what the step takes of this rank alone; of several in one step, the first counts."""
-        if self._at is not None:
+        """Here begins waiting for others."""
+        if self._at is not None and self._since_ns is not None:
             now = self._clock()
-            self._work[self._at + 1], self._work[self._at] = now - self._start_ns, now
+            self._own_ns += now - self._since_ns
+            self._since_ns = None
+            self._work[self._at] = self._work[self._at] or now
+
+    def resume(self) -> None:
+        """Here ends waiting for others, if it has begun."""
+        if self._at is not None and self._since_ns is None:
+            self._since_ns = self._clock()
+
+    def end(self) -> None:
+        """Here ends the step."""
+        if self._at is not None:
+            self.arrive()
+            self._work[self._at + 1] = self._own_ns
             self._at = None
 
     def settle(self) -> None:
@@ -40,7 +55,7 @@ class ClockStopwatch:
 
 
 class EventStopwatch:
-    """A pair of device events a step, which stall nothing, and are read once the device has passed them.
+    """Device events around each stretch of work, which stall nothing, and are read once the device has passed them.
 
     The moment of arrival is Python's: it tells who has submitted its part of a step and who hangs before that.
     """
@@ -53,28 +68,43 @@ class EventStopwatch:
         self._new_event = new_event
         self._clock = clock
         self._at: int | None = None
-        self._begun: Event | None = None
+        self._since: Event | None = None
+        self._stretches: list[tuple[Event, Event]] = []
         self._spare: list[Event] = []
-        self._unread: deque[tuple[int, Event, Event]] = deque()
+        self._unread: deque[tuple[int, list[tuple[Event, Event]]]] = deque()
 
     def begin(self, index: int) -> None:
         """Here begins step `index`: what is submitted from now on is its work."""
         self._at = 2 * index
-        self._begun = self._recorded()
+        self._stretches = []
+        self._since = self._recorded()
 
     def arrive(self) -> None:
-        """Here ends what the step takes of this rank alone; of several in one step, the first counts."""
-        if self._at is not None and self._begun is not None:
-            self._unread.append((self._at, self._begun, self._recorded()))
-            self._work[self._at] = self._clock()
+        """Here begins waiting for others."""
+        if self._at is not None and self._since is not None:
+            self._stretches.append((self._since, self._recorded()))
+            self._since = None
+            self._work[self._at] = self._work[self._at] or self._clock()
+
+    def resume(self) -> None:
+        """Here ends waiting for others, if it has begun."""
+        if self._at is not None and self._since is None:
+            self._since = self._recorded()
+
+    def end(self) -> None:
+        """Here ends the step."""
+        if self._at is not None:
+            self.arrive()
+            self._unread.append((self._at, self._stretches))
             self._at = None
 
     def settle(self) -> None:
         """Write down the work of the steps that the device has passed, without waiting for it."""
-        while self._unread and self._unread[0][2].query():
-            at, begun, done = self._unread.popleft()
-            self._work[at + 1] = round(begun.elapsed_time(done) * 1e6)  # float32 ms: 8 ns in 100 ms
-            self._spare += [begun, done]
+        while self._unread and self._unread[0][1][-1][1].query():
+            at, stretches = self._unread.popleft()
+            own_ms = sum(begun.elapsed_time(done) for begun, done in stretches)
+            self._work[at + 1] = round(own_ms * 1e6)  # float32 ms: 8 ns in 100 ms
+            self._spare += [event for stretch in stretches for event in stretch]
 
     def _recorded(self) -> Event:
         event = self._spare.pop() if self._spare else self._new_event()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Literal
 from powerbench.devices import device_of_program
 from powerbench.errors import PowerbenchError, UsageError
 from powerbench.loop.order import Order
+from powerbench.loop.program import name_of_program
 from powerbench.loop.ranks import Rank
 from powerbench.loop.recording import Pause, Recording
 from powerbench.profile import IDLE_S
@@ -39,6 +39,7 @@ def record(
     sync_every: int | None = None,
     idle_seconds: float = IDLE_S,
     trace: bool = False,
+    py_spy: bool = False,
     parameters: int | None = None,
     notes: Sequence[str] = (),
     quiet: bool = False,
@@ -63,7 +64,8 @@ def record(
 
     `sync_every`: wait for the device at each so manieth step; None is 1, and 0 on cuda, where events do without.
     `idle_seconds` of rest are measured first, where there is a meter. `trace`: gauges at 10 Hz, and the verdict on the
-    steps in every report. `quiet`: nothing on stderr.
+    steps in every report. `py_spy`: stacks for `powerbench flame`, by py-spy, which stops the program at each look, so
+    that its latencies are no longer its own. `quiet`: nothing on stderr.
 
     Returns a Recording that is not started yet. Raises UsageError for an argument that makes no sense, here, and
     PowerbenchError when it is started and that fails. Once it is started, nothing is raised into the loop any more.
@@ -73,7 +75,7 @@ def record(
         **{"warmup": warmup, "mode": mode, "batch_size": batch_size, "sequence_length": sequence_length},
         **{"accumulation": accumulation, "dtype": dtype, "idle_seconds": idle_seconds, "power": power},
         **{"sync_every": chosen.default_sync_every if sync_every is None else sync_every},
-        **{"model": _name(name)},
+        **{"model": _name(name), "py_spy": py_spy},
     }
     try:
         told = {key: checked(key, value, IN_RECORD) for key, value in asked.items() if value is not None}
@@ -83,7 +85,7 @@ def record(
     told["power"] = rank.power(told["power"])
     cell = LoopCell(device=chosen.name, trace=trace, limits=Limits(swap_out_mb=None), **told)
     where = rank.place(_place(None if path is None else Path(path), cell)).absolute()
-    order = Order(path=str(where), cell=cell, program=_program(), notes=[*notes, *rank.notes()])
+    order = Order(path=str(where), cell=cell, program=name_of_program(), notes=[*notes, *rank.notes()])
     samples = None if batch_size is None else batch_size * (accumulation or 1)
     workload = WorkloadRecord(samples_per_step=samples, parameters=parameters)
     return Recording(order, chosen, workload, quiet=quiet)
@@ -92,15 +94,7 @@ def record(
 def _name(name: str | None) -> str:
     if name == "sleep":
         raise UsageError("In record(), the name sleep is that of the built-in control: choose another.")
-    return Path(_program()).stem if name is None else name
-
-
-def _program() -> str:
-    """The script's name, or what stands for it in a notebook and at the prompt."""
-    script = getattr(sys.modules.get("__main__"), "__file__", None)
-    if script is not None:
-        return Path(script).name
-    return "notebook" if "ipykernel" in sys.modules else "program"
+    return Path(name_of_program()).stem if name is None else name
 
 
 def _place(path: Path | None, cell: LoopCell) -> Path:

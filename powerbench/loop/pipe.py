@@ -72,13 +72,19 @@ class SupervisorPipe:
             how = "see what it wrote above, and whether `python -m powerbench doctor` works"
             return Answer(error=f"The process that records has ended before it began: {how}.", exit_status=1)
 
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
     def is_alive(self) -> bool:
         """Whether the process is still there."""
         return self._process.poll() is None
 
     def end(self) -> bool:
         """Say that it is over, and wait for the record to be whole; whether it is."""
-        if self._process.stdin is not None:
+        # A program that has set SIGPIPE back to its default would not survive to write to nobody.
+        if self._process.stdin is not None and self.is_alive():
             with suppress(OSError):
                 os.write(self._process.stdin.fileno(), OVER)
         return self.close()

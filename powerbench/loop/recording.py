@@ -17,16 +17,17 @@ from weakref import WeakSet
 import msgspec
 
 from powerbench.devices import Device, OpenEndedTimer
-from powerbench.endings import Ended, in_one_line, is_out_of_memory
-from powerbench.environment import describe_software
+from powerbench.endings import Ended, in_one_line
 from powerbench.errors import PowerbenchError, Unavailable
 from powerbench.loop.order import Order
 from powerbench.loop.pipe import SupervisorPipe
+from powerbench.loop.program import describe_program, how_it_ended, shown
+from powerbench.moments import be_looked_at
 from powerbench.records import WorkloadRecord
 from powerbench.rundir import RunDir
 from powerbench.rundir.lines import EventWriter
 from powerbench.rundir.marks import GrowingMarks
-from powerbench.worker import Reporter
+from powerbench.worker import REPORT_EVERY_NS, Reporter
 
 # What marks and events may raise: torch's errors are RuntimeErrors, a full disk is an OSError.
 TROUBLE = (RuntimeError, OSError, ValueError, IndexError)
@@ -94,13 +95,16 @@ class Recording:
         try:
             self._events = EventWriter(rundir.events(0))
             self._marks = GrowingMarks(rundir.marks(0))
-            self._begin(pipe)
+            self._begin(pipe, rundir)
         except OSError as error:
             pipe.close()
             raise PowerbenchError(f"Cannot record in {self._path}: {error.strerror}; make room there.") from error
+        except BaseException:  # torch's, or Ctrl-C: the other process must not go on without us
+            pipe.close()
+            raise
         return self
 
-    def _begin(self, pipe: SupervisorPipe) -> None:
+    def _begin(self, pipe: SupervisorPipe, rundir: RunDir) -> None:
         self._timer: OpenEndedTimer = self._device.timer(self._marks.view, sync_every=self._order.cell.sync_every or 0)
         self._events.write(
             "ready",
@@ -109,16 +113,19 @@ class Recording:
             workload=msgspec.to_builtins(self._workload),
             environment=describe_program() | {**self._device.settings()},
         )
-        self._reporter = Reporter(self._events, self._device)
-        self._reporter.__enter__()
-        self._pipe = pipe
+        cell = self._order.cell
+        if cell.py_spy:
+            be_looked_at(rundir, self._events, rank=0, supervisor=pipe.pid, rate_hz=cell.py_spy_rate)
         self._thread = get_ident()
         self._left = len(self._marks.view) // 2 - 1
-        _living.add(self)
-        atexit.register(self._left_open)
         self._device.synchronize()
         self._report_ns = self._timer.mark()
         self._timer.fence()
+        self._reporter = Reporter(self._events, self._device)
+        self._reporter.__enter__()
+        _living.add(self)
+        atexit.register(self._left_open)
+        self._pipe = pipe
         self._is_marking = True
 
     def step(self) -> None:
@@ -180,15 +187,10 @@ class Recording:
         atexit.unregister(self._left_open)
         self._finish_marks()
         self._is_marking = self._is_paused = False
-        peak, covers = self._device.peak_memory()
-        covers = covers.replace("worker", "program")
         with suppress(*TROUBLE):
             self._reporter.__exit__()
-            now = time.monotonic_ns()
-            if self._timer.anchor_error_ns is not None:
-                self._events.write("anchor", time_ns=now, error_ns=self._timer.anchor_error_ns)
-            told = {"outcome": ended.status, "message": ended.reason}
-            self._events.write("end", time_ns=now, **told, peak_memory_bytes=peak, peak_memory_of=covers)
+        with suppress(*TROUBLE):
+            self._write_end(ended)
         has_ended = pipe.end()
         if not has_ended:
             self._say("the process that finishes the record is still at it; look again in a while")
@@ -201,6 +203,16 @@ class Recording:
             self._timer.finish()
         except TROUBLE as error:
             self._note(f"The last edges could not be read: {in_one_line(error)}.")
+
+    def _write_end(self, ended: Ended) -> None:
+        now = time.monotonic_ns()
+        if self._timer.anchor_error_ns is not None:
+            self._events.write("anchor", time_ns=now, error_ns=self._timer.anchor_error_ns)
+        facts: dict[str, Any] = {"outcome": ended.status, "message": ended.reason}
+        with suppress(*TROUBLE):  # a device that has failed may not answer any more
+            peak, covers = self._device.peak_memory()
+            facts |= {"peak_memory_bytes": peak, "peak_memory_of": covers.replace("worker", "program")}
+        self._events.write("end", time_ns=now, **facts)
 
     def _has_room(self) -> bool:
         """Whether the other process has made room for more marks, which it does long before it is needed."""
@@ -219,7 +231,11 @@ class Recording:
             self._note("Steps were marked from several threads: where these ran at once, their times mean nothing.")
         if now_ns >= self._report_ns:
             self._timer.settle()
-            self._report_ns = self._reporter(now_ns)
+            self._report_ns = now_ns + REPORT_EVERY_NS
+            try:
+                self._reporter(now_ns)
+            except OSError as error:
+                self._note(f"What the device's memory held could not be written: {error.strerror}.")
             if self._pipe is not None and not self._pipe.is_alive():
                 self._note("The process that records is gone: nothing but the steps is recorded from there on.")
 
@@ -253,7 +269,8 @@ class Recording:
 
     def _left_open(self) -> None:
         """The interpreter ends, and nobody has stopped the recording."""
-        error = getattr(sys, "last_value", None)  # what ended it, as the traceback had it
+        # What ended it, as the traceback had it; where somebody types, that may have been any line before.
+        error = None if hasattr(sys, "ps1") else getattr(sys, "last_value", None)
         ended = Ended("interrupted", "the program ended without stopping the recording")
         self.end(ended if error is None else how_it_ended(error))
 
@@ -266,44 +283,6 @@ class Recording:
         if self._pipe is not None:
             self._pipe.let_go()
             self._pipe = None
-
-
-def how_it_ended(error: BaseException | None) -> Ended:
-    """The status of a loop that was left by this error; None is its own end."""
-    if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
-        return Ended("complete", None)
-    if isinstance(error, KeyboardInterrupt):
-        return Ended("interrupted", "stopped by Ctrl-C")
-    if isinstance(error, SystemExit):
-        return Ended("failed", f"the program ended itself with exit status {error.code}")
-    if is_out_of_memory(error):
-        return Ended("oom", in_one_line(error))
-    said = in_one_line(error)
-    name = type(error).__name__
-    return Ended("failed", f"an exception left the loop: {name if said == name else f'{name}: {said}'}")
-
-
-def describe_program() -> dict[str, Any]:
-    """The software of this process; torch only where the program has imported it."""
-    facts: dict[str, Any] = {**describe_software(), "torch": None}
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        facts |= {
-            "torch": str(torch.__version__),
-            "torch_git": torch.version.git_version,
-            "threads": torch.get_num_threads(),
-            "float32_matmul_precision": torch.get_float32_matmul_precision(),
-        }
-    return facts
-
-
-def shown(path: Path | None) -> str:
-    """A path as one would type it here."""
-    if path is None:
-        return ""
-    with suppress(ValueError, OSError):
-        return str(path.relative_to(Path.cwd()))
-    return str(path)
 
 
 def _leave_all_to_parent() -> None:

@@ -13,24 +13,24 @@ from pathlib import Path
 from queue import SimpleQueue
 
 import msgspec
-import psutil
 
+from powerbench.bounds import Suspended, first_record
 from powerbench.duties import Duty, Message, signals_to
 from powerbench.endings import Ended, evidence_of_kill, out_of_memory_kills
-from powerbench.environment import boot_id, describe_environment, suspended_ns
 from powerbench.errors import PowerbenchError
 from powerbench.gauges import MachineGauges
 from powerbench.launch import kept_awake
 from powerbench.loop.order import OVER, Answer, Order
-from powerbench.metering import METERS, Metering, Telemetry, choose_for, sources_for
+from powerbench.metering import FINE_PERIOD_S, METERS, PERIOD_S, Metering, Telemetry, choose_for, sources_for
 from powerbench.power import Source
-from powerbench.records import Clock, RunRecord, Supervisor, Window
+from powerbench.records import RunRecord, Window
 from powerbench.rundir import RunDir, create_named_dir
 from powerbench.rundir.completed import complete_record, with_sampled_peak
 from powerbench.rundir.journal import Journal
 from powerbench.rundir.load import read_record
 from powerbench.rundir.marks import Room
 from powerbench.session import GAUGE_PERIOD_S, JOURNAL_PERIOD_S, TRACE_PERIOD_S
+from powerbench.spying import AS_ROOT, Spy
 
 LOOK_PERIOD_S = 0.25
 # The last edge lies between two readings: how long the one behind it is waited for, beyond some periods of the meter.
@@ -72,7 +72,8 @@ def _answer(answer: Answer) -> None:
 def begin(order: Order) -> tuple[RunDir, RunRecord]:
     """Make the directory and its first record. Raises PowerbenchError where nothing can be written."""
     rundir = create_named_dir(Path(order.path))
-    record = first_record(rundir, order)
+    record = first_record(rundir.path.name, cell=order.cell, loop=True, notes=order.notes)
+    record.environment["program"] = order.program
     try:
         rundir.write_record(record)
     except OSError as error:
@@ -81,21 +82,6 @@ def begin(order: Order) -> tuple[RunDir, RunRecord]:
         ) from error
     rundir.link_latest()
     return rundir, record
-
-
-def first_record(rundir: RunDir, order: Order) -> RunRecord:
-    """What is known before the loop begins."""
-    me = psutil.Process()
-    return RunRecord(
-        id=rundir.path.name,
-        status="running",
-        cell=order.cell,
-        loop=True,
-        clock=Clock(boot_id=boot_id(), start_monotonic_ns=time.monotonic_ns(), start_unix_ns=time.time_ns()),
-        environment=describe_environment() | {"program": order.program},
-        supervisor=Supervisor(me.pid, me.create_time()),
-        notes=order.notes,
-    )
 
 
 def _write_failed(rundir: RunDir, reason: str) -> None:
@@ -118,7 +104,7 @@ class Beside:
         self._is_over = False
         self._room = Room(rundir.marks(0))
         self._kills_before = out_of_memory_kills()
-        self._suspended_before = suspended_ns()
+        self._suspended = Suspended()
 
     def __enter__(self) -> Beside:
         with ExitStack() as stack:
@@ -126,10 +112,12 @@ class Beside:
             self._journal = Journal(self._rundir, rank=0, warmup=cell.warmup)
             self._telemetry = Telemetry(self._rundir, MachineGauges())
             stack.callback(self._telemetry.close)
-            self._metering = Metering(self._rundir, self._telemetry, self._sources)
+            period_s = FINE_PERIOD_S if cell.py_spy else PERIOD_S
+            self._metering = Metering(self._rundir, self._telemetry, self._sources, period_s=period_s)
             stack.callback(self._metering.close)
             stack.enter_context(signals_to(self._inbox))
             stack.enter_context(kept_awake())
+            self._spy = stack.enter_context(Spy(self._rundir, cell, on_a_mac=AS_ROOT))
             self._telemetry.watch({"worker0": self._program_pid})
             self._duties = [Duty(TRACE_PERIOD_S if cell.trace else GAUGE_PERIOD_S, self._telemetry.sample)]
             self._stack = stack.pop_all()
@@ -166,9 +154,11 @@ class Beside:
             Duty(JOURNAL_PERIOD_S, self._journal.update),
         ]
         self._serve()
+        self._spy.stop()
         self._journal.update()
         self._wait_for_last_readings()
         self._metering.close()
+        self._spy.finish()
         reached = self._journal.marks.reached
         self._journal.finish()
         return self._ending(reached)
@@ -216,19 +206,12 @@ class Beside:
 
     def last_record(self, ended: Ended) -> RunRecord:
         """The record of the ended run."""
-        record = complete_record(self._record, self._journal.events, self._journal.trace)
-        slept_ns, before_ns = suspended_ns(), self._suspended_before
-        clock = msgspec.structs.replace(
-            record.clock,
-            end_monotonic_ns=time.monotonic_ns(),
-            end_unix_ns=time.time_ns(),
-            suspended_ns=None if slept_ns is None or before_ns is None else slept_ns - before_ns,
-        )
+        record = self._spy.told(complete_record(self._record, self._journal.events, self._journal.trace))
         record = msgspec.structs.replace(
             record,
             status=ended.status,
             reason=ended.reason,
-            clock=clock,
+            clock=self._suspended.ended(record.clock),
             rails=self._metering.rails(),
             notes=[*record.notes, *self._metering.notes()],
         )

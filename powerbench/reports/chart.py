@@ -289,5 +289,6 @@ def _legend(checked: Checked, columns: Columns, size: Size) -> list[str]:
     if shown_shapes(checked):
         text += f" {NEW} batches of a length that none before had."
     if any(lane.name == "others" for lane in checked.lanes[:MOST_LANES]):
-        text += " The others are cores that anything but the worker kept busy."
+        workers = "worker" if checked.record is None or checked.record.ranks == 1 else "workers"
+        text += f" The others are cores that anything but the {workers} kept busy."
     return ["", *(f"  {line}" for line in textwrap.wrap(text, size.width - 2))]

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Sequence
 from powerbench.analysis.checked import verdict_on
 from powerbench.analysis.counted import distinct_devices
 from powerbench.analysis.energy import Energy
-from powerbench.analysis.latencies import from_edges
+from powerbench.analysis.latencies import Latency, from_edges
 from powerbench.analysis.ranks import on_ranks
 from powerbench.analysis.slowdown import UNSTEADY, sentence
-from powerbench.analysis.summary import Latency, Summary, submission_ms
+from powerbench.analysis.summary import Summary, submission_ms
 from powerbench.records import SYNTHETIC, LoopCell, RunRecord
 from powerbench.reports.cells import data_of, optimizer_of
 from powerbench.reports.chart import Size, chart

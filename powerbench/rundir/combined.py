@@ -38,6 +38,12 @@ def _submitted(traces: Sequence[StepTrace], at: int) -> int:
     return max(trace.submit_ns[at] for trace in traces)
 
 
+def of_the_whole(trace: StepTrace, whole: StepTrace) -> StepTrace:
+    """A trace as far as the whole of which it is a part has come: the same steps, in the same stages."""
+    rows = slice(len(whole))
+    return StepTrace(whole.stage, trace.start_ns[rows], trace.submit_ns[rows], trace.end_ns[rows])
+
+
 def shifted(trace: StepTrace, by_ns: int) -> StepTrace:
     """The same steps on a clock that is ahead by so much."""
     return StepTrace(

@@ -14,7 +14,7 @@ from powerbench.records import DeviceRecord, EnergyCurve, PhaseSpan, RunRecord, 
 from powerbench.rundir.combined import shifted
 from powerbench.rundir.completed import windows_of
 from powerbench.rundir.load import Run
-from powerbench.units import counted
+from powerbench.units import counted, enumerated
 
 # How a run of several machines stands: as the one that fared worst. An end that was not meant comes before one that
 # may be its consequence elsewhere.
@@ -71,14 +71,22 @@ class JoinedRun(Run):
 
     @cached_property
     def _ahead_ns(self) -> list[int]:
-        """By how much the first machine's clock is ahead of that of each; 0 where there is no edge to tell it by."""
-        edges = [run.together.window("step") for run in self.hosts]
-        first = edges[0]
-        return [0 if first is None or edge is None else first.start_ns - edge.start_ns for edge in edges]
+        """By how much the first machine's clock is ahead of that of each.
+
+        Where one of them has no measured step, their first steps are taken for one moment, or else their beginnings.
+        """
+        measured = [run.together.window("step") for run in self.hosts]
+        of_all: list[list[int]] = [
+            [window.start_ns for window in measured if window is not None],
+            [start_ns for run in self.hosts for start_ns in run.together.start_ns[:1]],
+            [run.record.clock.start_monotonic_ns for run in self.hosts],
+        ]
+        moments = next(its for its in of_all if len(its) == len(self.hosts))
+        return [moments[0] - moment for moment in moments]
 
     def _each(self) -> Iterator[tuple[str, Run, int]]:
         for run, ahead_ns in zip(self.hosts, self._ahead_ns, strict=True):
-            yield _prefix(run.record), run, ahead_ns
+            yield of_machine(run.record.machine), run, ahead_ns
 
     def _of(self, rank: int) -> tuple[Run, int]:
         """The machine of a rank, and by how much the first one's clock is ahead of its."""
@@ -132,7 +140,7 @@ def join_machines(runs: Sequence[Run]) -> Run:
     """The directories of one run's machines as that run, named by the first of them; one alone is itself."""
     if len(runs) == 1:
         return runs[0]
-    hosts = tuple(sorted(runs, key=lambda run: _node(run.record)))
+    hosts = tuple(sorted(runs, key=lambda run: run.record.machine))
     joined = JoinedRun(hosts[0].path, hosts[0].record, [], hosts=hosts)
     steps = [shifted(steps, ahead_ns) for _, run, ahead_ns in joined._each() for steps in run.steps]
     joined = replace(joined, steps=steps)
@@ -141,12 +149,9 @@ def join_machines(runs: Sequence[Run]) -> Run:
     return replace(joined, record=msgspec.structs.replace(record, windows=windows))
 
 
-def _node(record: RunRecord) -> int:
-    return 0 if record.node is None else record.node.rank
-
-
-def _prefix(record: RunRecord) -> str:
-    return f"node{_node(record)}."
+def of_machine(machine: int) -> str:
+    """What stands before the name of a rail or of a gauge of this machine: `node1.`."""
+    return f"node{machine}."
 
 
 def _as_one(records: Sequence[RunRecord], devices: Sequence[Sequence[DeviceRecord]]) -> RunRecord:
@@ -162,21 +167,25 @@ def _as_one(records: Sequence[RunRecord], devices: Sequence[Sequence[DeviceRecor
         device=first.device,
         devices=[device for its in devices for device in its] if all(devices) else [],
         workload=first.workload,
-        rails={f"{_prefix(it)}{name}": rail for it in records for name, rail in it.rails.items()},
-        unmetered={f"{_prefix(it)}{name}": why for it in records for name, why in it.unmetered.items()},
-        tried=[f"{_prefix(it)}{name}" for it in records for name in it.tried],
+        rails={f"{of_machine(it.machine)}{name}": rail for it in records for name, rail in it.rails.items()},
+        unmetered={f"{of_machine(it.machine)}{name}": why for it in records for name, why in it.unmetered.items()},
+        tried=[f"{of_machine(it.machine)}{name}" for it in records for name in it.tried],
         peak_memory_bytes=largest.peak_memory_bytes,
         peak_memory_of=_whose(largest, ranks=records[0].ranks),
-        notes=said_by({_node(it): it.notes for it in records}),
+        notes=said_by({it.machine: it.notes for it in records}),
     )
 
 
 def _reason(records: Sequence[RunRecord]) -> str | None:
-    """Why it ended so, on the machine that fared worst first."""
+    """Why it ended so, on the machine that fared worst first; what one only repeats of another is left out."""
     reasons = {it.reason for it in records}
     if len(reasons) == 1:
         return records[0].reason
-    return "; ".join(f"node {_node(it)}: {it.reason}" for it in records if it.reason is not None)
+    known = {it.machine: it.reason for it in records if it.reason is not None}
+    told = {
+        node: why for node, why in known.items() if not any(why != it and why.endswith(it) for it in known.values())
+    }
+    return "; ".join(f"node {node}: {why}" for node, why in told.items())
 
 
 def _whose(record: RunRecord, *, ranks: int) -> str | None:
@@ -186,7 +195,7 @@ def _whose(record: RunRecord, *, ranks: int) -> str | None:
     own = record.own_ranks
     if len(own) == 1:
         return f"{record.peak_memory_of}; that of rank {own[0]}, the largest of {counted(ranks, 'rank')}"
-    return f"{record.peak_memory_of}, on node {_node(record)}"
+    return f"{record.peak_memory_of}, on node {record.machine}"
 
 
 def _hosts(records: Sequence[RunRecord]) -> str | None:
@@ -199,6 +208,10 @@ def said_by(notes: Mapping[int, Sequence[str]]) -> list[str]:
     found = dict.fromkeys(note for its in notes.values() for note in its)
     of_nodes = {note: [node for node, its in notes.items() if note in its] for note in found}
     return [
-        note if len(nodes) == len(notes) else f"On node {' and '.join(map(str, nodes))}: {note}"
-        for note, nodes in of_nodes.items()
+        note if len(nodes) == len(notes) else f"On {nodes_in_words(nodes)}: {note}" for note, nodes in of_nodes.items()
     ]
+
+
+def nodes_in_words(nodes: Sequence[int]) -> str:
+    """`node 1`, `nodes 0, 1 and 3`."""
+    return f"node {nodes[0]}" if len(nodes) == 1 else f"nodes {enumerated(list(map(str, nodes)))}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import platform
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -115,9 +117,12 @@ class Run:
         if self.record.profiler is None:
             return None
         try:
-            return msgspec.json.decode(RunDir(self.path).torch_trace.read_bytes(), type=dict[str, Any])
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            # torch writes the names of threads as they are: one with a control character in it is no strict JSON.
+            text = RunDir(self.path).torch_trace.read_text("utf-8", errors="replace")
+            trace = json.loads(text, strict=False)
+        except (OSError, ValueError, RecursionError):
             return None
+        return trace if isinstance(trace, dict) else None
 
     def stacks(self) -> Stacks:
         """What py-spy saw, read when it is asked for. Raises PowerbenchError where there is nothing."""
@@ -178,7 +183,7 @@ def _load_recording(rundir: RunDir, record: RunRecord) -> Run:
     if record.status == "running" and not is_alive(record.supervisor, record.clock.boot_id):
         if read_record(rundir).status != "running":  # it was ended while we read
             return load_run(rundir.path)
-        record = msgspec.structs.replace(record, status="interrupted", reason=gone(record))
+        record = _without_supervisor(record)
     if record.clock.end_monotonic_ns is None:
         record = msgspec.structs.replace(record, windows=record.windows | _as_far_as_its_curves(rundir, record))
     return Run(rundir.path, record, [StepTrace()])
@@ -191,6 +196,15 @@ def _as_far_as_its_curves(rundir: RunDir, record: RunRecord) -> dict[str, Window
         return {}
     last_ns = [curve.time_ns[-1] for curve in read_energy(rundir.energy, record.rails).values() if curve.time_ns]
     return {"measured": Window(begun.start_ns, max(begun.start_ns + 1, min(last_ns, default=0)))}
+
+
+def _without_supervisor(record: RunRecord) -> RunRecord:
+    """The record of a run that was not ended, and whose supervisor is not at work here; it may be so elsewhere."""
+    host = record.environment.get("host")
+    if host in (None, platform.node()):
+        return msgspec.structs.replace(record, status="interrupted", reason=gone(record))
+    unseen = f"its supervisor (pid {record.supervisor.pid}) is on {host}, and whether it is still at work is seen there"
+    return msgspec.structs.replace(record, reason=f"{unseen} alone")
 
 
 def gone(record: RunRecord) -> str:
@@ -217,7 +231,7 @@ def read_rank(rundir: RunDir, rank: int, warmup: int) -> Told:
 def _as_far_as_it_came(rundir: RunDir, record: RunRecord, ranks: Sequence[Told], *, alive: bool) -> RunRecord:
     """The record of a run that is not over, or was never ended."""
     if not alive:
-        record = msgspec.structs.replace(record, status="interrupted", reason=gone(record))
+        record = _without_supervisor(record)
     record = complete_ranks(record, ranks)
     return record if record.peak_memory_bytes is not None else with_sampled_peak(record, rundir)
 

@@ -115,10 +115,19 @@ def find_readable(named: Sequence[Path]) -> Found:
     return found
 
 
-def with_its_machines(folder: Path, named: Sequence[Path]) -> list[Path]:
-    """The folder, and those of `named` that are the run directories of other machines of the same run."""
-    own = _id_of(folder)
-    return [folder, *(other for other in named if own is not None and other != folder and _id_of(other) == own)]
+def with_their_machines(folder: Path, named: Sequence[Path]) -> list[Path]:
+    """The folder, and the run directories in the others that are of other machines of the runs in it."""
+    others = [other for other in named if other != folder]
+    own = {_id_of(run) for run in _runs_in(folder)} - {None} if others else set()
+    return [folder, *(run for other in others if own for run in _runs_in(other) if _id_of(run) in own)]
+
+
+def _runs_in(folder: Path) -> list[Path]:
+    """The runs in what was named; none in a file, or where there is none."""
+    try:
+        return find_runs(folder) if folder.is_dir() else []
+    except PowerbenchError:
+        return []
 
 
 def _id_of(folder: Path) -> str | None:

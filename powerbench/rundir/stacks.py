@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import groupby
-from operator import itemgetter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -81,7 +79,7 @@ def read_stacks(path: Path) -> Stacks:
 
 def find_stacks(rundir: RunDir, record: RunRecord) -> Stacks:
     """The stacks of a run, also of one whose supervisor was killed. Raises PowerbenchError with what is to be done."""
-    rank = 0 if record.stacks is None else record.stacks.rank
+    rank = record.own_ranks[0]
     if rundir.stacks(rank).exists():
         return read_stacks(rundir.stacks(rank))
     if rundir.py_spy_trace(rank).exists():
@@ -90,22 +88,24 @@ def find_stacks(rundir: RunDir, record: RunRecord) -> Stacks:
             return fold(trace, events, sampler="py-spy", rate_hz=record.the_cell.py_spy_rate, native=b".so" in trace)
         except Unplaced as error:
             raise PowerbenchError(f"{rundir.path} holds no stacks: {error}. Measure again with --py-spy.") from error
-    why = "it was measured without --py-spy" if not record.the_cell.py_spy else record.unsampled
+    with_it, again = ("--py-spy", "`powerbench run --py-spy`") if not record.loop else ("py_spy", "record(py_spy=True)")
+    why = f"it was measured without {with_it}" if not record.the_cell.py_spy else record.unsampled
     if record.stacks is not None and record.stacks.lost is not None:
         why = record.stacks.lost
     reason = (why or "py-spy has not written them (yet)").rstrip(".")
-    raise PowerbenchError(f"{rundir.path} holds no stacks: {reason}. Measure again with `powerbench run --py-spy`.")
+    raise PowerbenchError(f"{rundir.path} holds no stacks: {reason}. Measure again with {again}.")
 
 
 def fold(trace: bytes, events: Iterable[Mapping[str, Any]], *, sampler: str, rate_hz: int, native: bool) -> Stacks:
     """py-spy's Chrome trace as stacks, on the clock by the moments that the worker showed. Raises Unplaced."""
+    folding = _Folding()
     try:
-        rows = msgspec.json.decode(trace, type=list[dict[str, Any]])
-        threads, folding = _threads(rows)
-    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError, IndexError) as error:
+        folding.take(_rows(trace))
+        threads = [thread.told() for thread in folding.threads.values()]
+    except (msgspec.DecodeError, UnicodeDecodeError, IndexError) as error:
         raise Unplaced(f"what py-spy wrote cannot be read ({error})") from error
     stamps: list[list[int]] = next((event["stamps"] for event in events if event["event"] == "moments"), [])
-    placed = place(_moments_seen(rows), stamps)
+    placed = place(folding.seen_us, stamps)
     return Stacks(
         sampler=sampler,
         rate_hz=rate_hz,
@@ -149,52 +149,90 @@ def place(seen_us: Mapping[int, int], stamps: Sequence[Sequence[int]]) -> Placed
     return Placed((latest + earliest) // 2, abs(earliest - latest) // 2)
 
 
+class _Place(Struct, gc=False):
+    filename: str = ""
+    line: int | None = None
+
+
+class _Row(Struct, gc=False):
+    """A frame that a thread entered (`ph` is B) or left (E), as py-spy writes it."""
+
+    ph: str
+    name: str
+    tid: int
+    ts: int = 0
+    args: _Place = msgspec.field(default_factory=_Place)
+
+
+def _rows(trace: bytes) -> Iterator[_Row]:
+    """Its rows one by one: of a run of an hour there are millions, which are not to be in memory at once."""
+    decoder = msgspec.json.Decoder(_Row)
+    return map(decoder.decode, msgspec.json.decode(trace, type=list[msgspec.Raw]))
+
+
 class _Folding:
-    """Frames and stacks, each kept once."""
+    """Frames and stacks, each kept once; the threads that had them; and when each moment was first seen (us)."""
 
     def __init__(self) -> None:
         self.frames: dict[Frame, int] = {}
         self.stacks: dict[tuple[int, ...], int] = {}
+        self.threads: dict[int, _Thread] = {}
+        self.seen_us: dict[int, int] = {}
+
+    def take(self, rows: Iterable[_Row]) -> None:
+        """Fold all rows."""
+        for row in rows:
+            if row.ph in ("B", "E"):
+                if row.tid not in self.threads:
+                    self.threads[row.tid] = _Thread(str(row.tid), self)
+                self.threads[row.tid].take(row)
 
     def stack(self, frames: Iterable[Frame]) -> int:
+        """The number of a stack."""
         numbers = tuple(self.frames.setdefault(frame, len(self.frames)) for frame in frames)
         return self.stacks.setdefault(numbers, len(self.stacks))
 
 
-def _threads(rows: Iterable[Mapping[str, Any]]) -> tuple[list[ThreadStacks], _Folding]:
-    """Each thread's stacks."""
-    folding = _Folding()
-    of_thread: dict[int, list[Mapping[str, Any]]] = {}
-    for row in rows:
-        if row["ph"] in ("B", "E"):
-            of_thread.setdefault(row["tid"], []).append(row)
-    return [_thread(str(thread), its, folding) for thread, its in of_thread.items()], folding
+class _Thread:
+    """One thread's stacks; the frames that it entered and left at one moment make one change."""
 
+    def __init__(self, name: str, folding: _Folding) -> None:
+        self._name = name
+        self._folding = folding
+        self._steps = False
+        self._now: list[Frame] = []
+        self._at_us: int | None = None
+        self._time_us: list[int] = []
+        self._stack: list[int] = []
 
-def _thread(name: str, rows: Iterable[Mapping[str, Any]], folding: _Folding) -> ThreadStacks:
-    """One thread's stacks, from the frames that it entered (B) and left (E); those of one moment make one change."""
-    now: list[Frame] = []
-    time_us, stacks, steps = [], [], False
-    for at_us, changes in groupby(rows, key=itemgetter("ts")):
-        for row in changes:
-            if row["ph"] == "B":
-                now.append(Frame(row["name"], row["args"]["filename"], row["args"].get("line") or 0))
-                steps = steps or MOMENT_NAME.search(row["name"]) is not None
-            else:
-                now.pop()
-        named = THREAD_NAME.fullmatch(now[0].name) if now else None
+    def take(self, row: _Row) -> None:
+        """The next of its rows."""
+        if row.ts != self._at_us:
+            self._change()
+            self._at_us = row.ts
+        if row.ph == "E":
+            self._now.pop()
+            return
+        self._now.append(Frame(row.name, row.args.filename, row.args.line or 0))
+        moment = MOMENT_NAME.search(row.name)
+        if moment is not None:
+            self._steps = True
+            self._folding.seen_us.setdefault(int(moment[1]), row.ts)
+
+    def _change(self) -> None:
+        """Keep the stack that stands now, if any row has come."""
+        if self._at_us is None:
+            return
+        frames = self._now
+        named = THREAD_NAME.fullmatch(frames[0].name) if frames else None
         if named is not None:
-            name = named[2] or named[1]
-        time_us.append(at_us)
-        stacks.append(folding.stack(now if named is None else now[1:]) if now else NOTHING)
-    return ThreadStacks(name=name, steps=steps, time_us=time_us, stack=stacks)
+            self._name = named[2] or named[1]
+            frames = frames[1:]
+        self._time_us.append(self._at_us)
+        self._stack.append(self._folding.stack(frames) if self._now else NOTHING)
 
-
-def _moments_seen(rows: Iterable[Mapping[str, Any]]) -> dict[int, int]:
-    """When each moment was first seen, by its number."""
-    seen: dict[int, int] = {}
-    for row in rows:
-        name = MOMENT_NAME.search(row["name"]) if row["ph"] == "B" else None
-        if name is not None:
-            seen.setdefault(int(name[1]), row["ts"])
-    return seen
+    def told(self) -> ThreadStacks:
+        """The thread when all of its rows have come."""
+        self._change()
+        self._at_us = None
+        return ThreadStacks(name=self._name, steps=self._steps, time_us=self._time_us, stack=self._stack)

@@ -1,8 +1,8 @@
 """The own work of a rank on disk: how long it worked itself in each step that it shares with others.
 
 step     0             1             2              int64, little-endian, 0 = not known (yet)
-         arrived,work  arrived,work  arrived,work   arrived: when its own part was done, on the host's clock;
-                                                    work: how long that took since the step began
+         arrived,work  arrived,work  arrived,work   arrived: when it first waited for others, on the host's clock;
+                                                    work: the step without that waiting
 """
 
 from __future__ import annotations

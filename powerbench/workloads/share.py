@@ -29,12 +29,14 @@ def told_to_nobody() -> None:
 class Share:
     """Rank `rank` of `ranks` that make each step together.
 
-    `arrived` is told in each step when the rank's own part is done and it waits for the others.
+    `arrived` is told in each step when the rank's gradients are done and it waits for the others', `resumed` when it
+    has the mean of all and goes on.
     """
 
     rank: int = 0
     ranks: int = 1
     arrived: Callable[[], object] = told_to_nobody
+    resumed: Callable[[], object] = told_to_nobody
 
     def rows(self, batch_size: int) -> slice:
         """This rank's rows of a global batch, in which each has `batch_size`."""
@@ -52,12 +54,12 @@ WHOLE = Share()
 
 
 def watched(step: Step, watch: Stopwatch) -> Step:
-    """`step` with its own work stamped: to its end, unless it says itself that it only waits from somewhere on."""
+    """`step` with its own work stamped: from its begin to its end, but for where it says that it only waits."""
 
     def watched_step(index: int, /) -> None:
         watch.begin(index)
         step(index)
-        watch.arrive()
+        watch.end()
 
     return watched_step
 
@@ -73,10 +75,13 @@ class Averaged:
         """`model` on its device, `example` a batch beside it, in a process that has joined its group."""
         import torch
         from torch.nn.parallel import DistributedDataParallel
+        from torch.optim.optimizer import register_optimizer_step_pre_hook
 
         leave_out_unused(model, example)
         self._ddp = DistributedDataParallel(model, **{name_of_buffers(DistributedDataParallel): False})
         self._ddp.register_comm_hook(None, averaging(share.arrived))
+        # The optimizer, of which there is one in this process, has the mean gradients when it begins.
+        register_optimizer_step_pre_hook(lambda *_: share.resumed())
         self._model = torch.compile(self._ddp) if cell.compile else self._ddp
         self._rounds = cell.accumulation
         self._round = 0

@@ -76,14 +76,32 @@ def test_what_is_before_and_behind_the_measured_steps_is_not_counted() -> None:
     assert (whole.whole.seconds, whole.steps) == (6.0, 5)
 
 
+def working(*frames: Frame, begin: float, end: float) -> list[Stretch]:
+    """Between these seconds one frame behind the other, each for a twentieth of a second."""
+    return [(begin + at / 20, (frames[at % len(frames)],)) for at in range(round(20 * (end - begin)))]
+
+
+def test_pauses_between_measured_steps_are_not_counted() -> None:
+    steps = steps_lasting(*[1000.0] * 2)
+    steps.append("pause", START + 2 * S, START + 5 * S, START + 5 * S)
+    paused = steps_lasting(*[1000.0] * 3, after=steps)
+
+    flame = burn(stacks_of(("steps", in_turns())), steps=paused)
+
+    assert costs_of(flame) == {"hot": (3.0, 150.0), "cold": (2.0, 20.0)} | {STEP.name: (0.0, 0.0)}
+    assert (flame.whole.seconds, flame.steps) == (5.0, 5)
+    whole = burn(stacks_of(("steps", in_turns())), steps=paused, window="all")
+    assert (whole.whole.seconds, whole.steps) == (8.0, 5)
+
+
 def test_threads_that_are_busy_at_once_have_equal_shares() -> None:
-    loading = a_frame("load_batch")
-    other = [(0.0, (a_frame("wait"),)), (4.0, (loading,)), (6.0, (a_frame("wait"),))]
+    reading, parsing, waiting = a_frame("read_file"), a_frame("parse"), (a_frame("wait"),)
+    other = [(0.0, waiting), *working(reading, parsing, begin=4.0, end=6.0), (6.0, waiting)]
 
     flame = burn(stacks_of(("steps", in_turns()), ("loader", other)))
 
     assert costs_of(flame)["hot"] == (5.0, 250.0)
-    assert costs_of(flame)["load_batch"] == (1.0, 50.0)
+    assert costs_of(flame)["read_file"] == costs_of(flame)["parse"] == (0.5, 25.0)
     assert flame.shared_s == 2.0
     assert flame.attributed.joules == pytest.approx(340.0)
     assert {path[0].name for path in flame.costs} == {STEP.name, "thread loader"}
@@ -93,6 +111,15 @@ def test_a_thread_that_stands_still_from_end_to_end_is_not_busy() -> None:
     flame = burn(stacks_of(("steps", in_turns()), ("reader", [(0.0, (a_frame("read_from_a_pipe_of_mine"),))])))
 
     assert costs_of(flame)["hot"] == (6.0, 300.0)
+
+
+def test_a_thread_that_was_seen_once_and_is_gone_is_not_busy_until_it_is_seen_again() -> None:
+    calling, ending = a_frame("a_callback_of_torchs_own_thread"), a_frame("another_of_its_callbacks")
+
+    flame = burn(stacks_of(("steps", in_turns()), ("15391", [(1.0, (calling,)), (5.0, (ending,)), (30.0, ())])))
+
+    assert costs_of(flame)["hot"] == (6.0, 300.0)
+    assert flame.shared_s == 0
 
 
 def test_moments_without_a_stack_are_attributed_to_nothing() -> None:

@@ -55,9 +55,29 @@ def test_outside_of_the_loop_the_rest_is_kept() -> None:
     assert [frame.name for frame in from_the_step_on(stack, by_line=False)] == ["run_windows", "synchronize"]
 
 
+def test_a_program_of_somebody_elses_keeps_its_own_main() -> None:
+    script = [Frame("<module>", "/home/me/train.py", 9), a_frame("main"), a_frame("train")]
+
+    assert [frame.name for frame in from_the_step_on(script, by_line=False)] == ["<module>", "main", "train"]
+
+
+def test_where_a_programs_loop_says_that_a_step_is_over_it_waits_for_the_step() -> None:
+    said = Frame("Recording.step", "/lib/python3.11/site-packages/powerbench/loop/recording.py", 140)
+    step = Frame("step", "", 0)
+
+    assert without_waits((a_frame("train"), said, MARK, WAIT), step) == (step,)
+
+
 def test_the_step_is_what_the_loop_calls_and_no_wait() -> None:
     assert step_of([[LOOP], [LOOP, MARK], [LOOP, STEP, WAIT]], by_line=False) == PLAIN_STEP
     assert step_of([[LOOP], [LOOP, MARK]], by_line=False) is None
+
+
+def test_the_step_of_a_rank_among_several_is_the_same() -> None:
+    watched = Frame("watched.<locals>.watched_step", "/src/powerbench/workloads/share.py", 57)
+
+    assert step_of([[LOOP, watched, STEP, WAIT]], by_line=False) == PLAIN_STEP
+    assert from_the_step_on([LOOP, watched, STEP], by_line=False) == (PLAIN_STEP,)
 
 
 def test_a_wait_is_the_callers_and_one_outside_of_the_step_the_steps() -> None:
@@ -70,3 +90,10 @@ def test_a_thread_that_waits_for_work_rests() -> None:
     assert is_resting([a_frame("run"), Frame("Condition.wait", "/lib/python3.11/threading.py", 327)])
     assert is_resting([a_frame("end_with_supervisor"), Frame("read", "/lib/libc.so.6", 0)])
     assert not is_resting([a_frame("run"), a_frame("load_batch")])
+
+
+def test_a_thread_rests_also_where_the_wait_itself_has_no_name() -> None:
+    libc = "/usr/lib/x86_64-linux-gnu/libc.so.6"
+
+    assert is_resting([a_frame("run"), Frame("pthread_cond_timedwait", libc, 0), Frame("0x7efe1c6a3f16", libc, 0)])
+    assert not is_resting([a_frame("load_batch"), Frame("0x7efe1c6a3f16", libc, 0)])

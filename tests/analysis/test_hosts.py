@@ -137,6 +137,15 @@ class TestOfTwoMachines:
         assert (summary.energy.total_j, summary.energy.j_per_step) == pytest.approx((275, 2.75))
         assert (summary.wall_s, summary.samples_per_s) == (2.5, 64 * 100 / 2.5)
 
+    def test_of_one_that_got_further_only_the_steps_that_all_reached_count(self, tmp_path: Path) -> None:
+        """A kill leaves 120 steps here and 100 there: 100 J and 140 J for 100 steps of the whole."""
+        two_machines(tmp_path, watts=(50, 70), lengths=([20] * 120, [20] * 100))
+        summary = figures(tmp_path)
+
+        assert summary.energy is not None
+        assert summary.steps == 100
+        assert (summary.energy.total_j, summary.energy.j_per_step) == pytest.approx((240, 2.4))
+
     def test_one_without_a_meter_leaves_the_whole_without_joules_and_is_named(self, tmp_path: Path) -> None:
         two_machines(tmp_path, watts=(50, None))
         summary = figures(tmp_path)
@@ -152,6 +161,12 @@ class TestOfTwoMachines:
         assert summary.energy.j_per_sample is None
         assert (summary.energy.scope, [*summary.energy.rails]) == ("package-0 of node 0 alone", ["package-0"])
         assert summary.notes[0].startswith("Node 1 of 2 is missing: ")
+
+    def test_one_that_never_met_the_others_misses_none_of_their_directories(self, tmp_path: Path) -> None:
+        record = machine_record(nnodes=2, met=None, status="failed", reason="nobody else joined")
+        summary = figures(write_ranks(tmp_path / "run", record, [trace_of([])] * 2))
+
+        assert not [note for note in summary.notes if "missing" in note]
 
     def test_what_differs_between_them_is_told_apart(self, tmp_path: Path) -> None:
         paths = two_machines(tmp_path, changes=({}, {"notes": ["It rained."]}))

@@ -108,6 +108,12 @@ def test_operators_side_by_side_leave_nothing_outside() -> None:
     assert operators.outside is None
 
 
+def test_measured_steps_that_were_much_slower_are_not_passed_over() -> None:
+    assert found(step_ms=20, measured_ms=24).notes == []
+    (note,) = found(step_ms=20, measured_ms=50).notes
+    assert note.startswith("The measured steps took 2.50 times what those under torch.profiler took: they were kept")
+
+
 def test_what_recording_costs_is_said_where_it_shows() -> None:
     _, notes = found(measured_ms=10)
 

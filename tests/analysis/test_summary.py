@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from powerbench.analysis.summary import Latency, Summary, latency, summarize
+from powerbench.analysis.latencies import Latency, latency
+from powerbench.analysis.summary import Summary, summarize
 from powerbench.records import DeviceRecord, RunRecord, StepTrace
 from tests.rundir import MS, START, a_cell, a_record, steps_lasting
 

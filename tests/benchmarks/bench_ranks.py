@@ -93,7 +93,7 @@ def one_agreement_us(ranks: Ranks) -> float:
 def spent_by_both(cell: Cell, rank: int, ranks: Ranks, rundir: RunDir, blocks: int) -> list[tuple[Spent, Spent]]:
     """What each measured block took, and the bare one beside it, which of the two comes first alternating."""
     watch = CPU.stopwatch(new_work_file(rundir.work_marks(rank), steps=ROOM))
-    step, _ = Bert().build(cell, CPU, share=Share(rank, RANKS, watch.arrive))
+    step, _ = Bert().build(cell, CPU, share=Share(rank, RANKS, watch.arrive, watch.resume))
     timer = CPU.timer(MarksWriter(rundir.marks(rank), capacity=ROOM).view, sync_every=1)
     plain = bare_step(cell, Share(rank, RANKS))
     with Reporter(EventWriter(rundir.events(rank)), CPU, watch) as report:

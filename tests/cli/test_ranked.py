@@ -47,6 +47,17 @@ def test_trace_joins_them_and_judges_the_whole(capsys: Screen, tmp_path: Path) -
     assert as_json(capsys, "trace", one)["slowdown"]["verdict"] == "flat"
 
 
+def test_trace_joins_them_from_the_folders_in_which_each_machine_has_them(capsys: Screen, tmp_path: Path) -> None:
+    one, other = two_machines(tmp_path)
+    folders = [tmp_path / "alpha", tmp_path / "beta"]
+    for folder, path in zip(folders, (one, other), strict=True):
+        folder.mkdir()
+        path.rename(folder / "run")
+
+    for named in (folders, folders[::-1], [folders[1], folders[0] / "run"]):
+        assert [(it["run"], it["ranks"]) for it in as_json(capsys, "trace", *named)] == [(str(folders[0] / "run"), 4)]
+
+
 def test_trace_names_the_straggler(capsys: Screen, tmp_path: Path) -> None:
     assert main(["trace", str(with_straggler(tmp_path / "run"))]) == 0
     told = " ".join(capsys.readouterr().out.split())
@@ -72,6 +83,17 @@ class TestCompare:
         assert cell["title"] == (
             "bert-base-cased, training, batch 16 x sequence 128 on each of 4 ranks (batch 64 a step)"
         )
+
+    def test_says_of_which_side_a_machine_is_missing(self, capsys: Screen, tmp_path: Path) -> None:
+        one, _ = two_machines(tmp_path / "a")
+        two_machines(tmp_path / "b", changes=({"met": "again"}, {"met": "again"}))
+        found = as_json(capsys, "compare", one, tmp_path / "b")
+
+        assert [note for note in found["notes"] if "machines" in note] == [
+            "1 run of A has machines whose directories are not here, and the others alone are compared: name a folder "
+            "that holds those of all machines."
+        ]
+        assert "these joules are of different things" in found["cells"][0]["energy_reason"]
 
     def test_refuses_two_machines_of_one_run(self, capsys: Screen, tmp_path: Path) -> None:
         one, other = two_machines(tmp_path)

@@ -144,7 +144,8 @@ def test_where_every_run_is_damaged_there_is_no_report(capsys: Screen, golden: P
         ([], "Name a run, a sweep, or a folder of them: powerbench report RUN..."),
         (
             ["{run}", "--format", "pdf"],
-            "There is no format called 'pdf'; choose one of terminal, markdown, csv, json, html, parquet, perfetto.",
+            "There is no format called 'pdf' here; choose one of terminal, markdown, csv, json, html, parquet, "
+            "perfetto.",
         ),
         (["{run}", "--json", "--format", "csv"], "--json and --format csv are two formats; leave one out."),
         (
@@ -159,6 +160,22 @@ def test_what_cannot_be_meant_is_wrong_usage(capsys: Screen, golden: Path, argum
 
     told = capsys.readouterr()
     assert (told.out, told.err) == ("", f"powerbench: {sentence}\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "begins"),
+    [
+        ("it.html", "<!doctype html>"),
+        ("it.md", "the tables show"),
+        ("it.CSV", "machine,run,"),
+        ("it.json", "{"),
+        ("it.txt", "sleep, "),
+    ],
+)
+def test_a_file_is_in_the_format_of_its_ending(golden: Path, tmp_path: Path, name: str, begins: str) -> None:
+    assert main(["report", str(golden), "--output", str(tmp_path / name)]) == 0
+
+    assert (tmp_path / name).read_text("utf-8").lower().startswith(begins)
 
 
 def test_the_page_is_written_to_a_file(capsys: Screen, golden: Path, tmp_path: Path) -> None:

@@ -43,6 +43,8 @@ def test_the_stopwatch_is_silent_until_a_step_begins(device: Device) -> None:
     work = memoryview(bytearray(16)).cast("q")
     watch = device.stopwatch(work)
     watch.arrive()
+    watch.resume()
+    watch.end()
     watch.settle()
 
     assert work.tolist() == [0, 0]

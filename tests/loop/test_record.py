@@ -136,6 +136,9 @@ class BreakingDevice(Cpu):
     def timer(self, marks: memoryview, *, sync_every: int) -> InstantTimer:
         return Breaking(marks, fails_at=4)
 
+    def peak_memory(self) -> tuple[int | None, str]:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
 
 def on(device: Cpu, path: Path) -> Recording:
     cell = LoopCell(device="cpu", model="mine", warmup=0, power="none", idle_seconds=0.0, sync_every=1)
@@ -154,6 +157,7 @@ class TestTrouble:
         note = "Steps were no longer marked after an error: CUDA error: an illegal memory access was encountered."
         done = load_run(tmp_path / "mine")
         assert done.record.notes == [note]
+        assert done.record.status == "complete"
         assert len(done.steps[0]) == 3
         assert capsys.readouterr().err.count(note) == 1
 

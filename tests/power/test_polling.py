@@ -64,6 +64,20 @@ class TestSchedule:
 
         assert answers == [False]
 
+    def test_every_wait_ends_however_often_it_is_closed(self) -> None:
+        schedule = Schedule(60.0)
+        assert schedule.wait()
+        answers: list[bool] = []
+        waiting = [threading.Thread(target=lambda: answers.append(schedule.wait())) for _ in range(3)]
+        for thread in waiting:
+            thread.start()
+        for _ in range(3):
+            schedule.close()
+        for thread in waiting:
+            thread.join(timeout=10)
+
+        assert answers == [False] * 3
+
     def test_after_closing_no_moment_comes(self) -> None:
         schedule = Schedule(0.001)
         schedule.close()

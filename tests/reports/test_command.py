@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from powerbench.profile import assignment, make_cell, resolve
+from powerbench.profile import assignment, load_profile, make_cell, make_plan, resolve, shipped_profiles
 from powerbench.records import Cell, Limits, Node
-from powerbench.reports.command import FLAGS, OPTIONS, command_for
+from powerbench.reports.command import FLAGS, OPTIONS, command_for, command_of
 from tests.rundir import a_cell, a_rail, a_record
 
 USUAL: dict[str, Any] = {"device": "cpu", "copy": "blocking", "sync_every": 1, "min_seconds": 0.0, "idle_seconds": 0.0}
@@ -100,3 +100,11 @@ def test_every_setting_of_a_cell_can_be_typed() -> None:
     changed = a_cell(batches=3, idle_seconds=1.0, power="none")
 
     assert " --set batches=3" in command_for(a_record(cell=changed))
+
+
+@pytest.mark.parametrize("name", shipped_profiles())
+def test_each_cell_of_a_profile_is_a_command_that_leaves_open_what_it_does(name: str) -> None:
+    for cell in make_plan(profile=load_profile(shipped_profiles()[name])).cells:
+        options, sets = parsed(command_of(cell))
+
+        assert make_cell(options=options, sets=sets) == cell

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ET
+from dataclasses import replace
+from html import unescape
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from powerbench.analysis.flame import find_flame
+from powerbench.analysis.flame import Cost, find_flame
 from powerbench.records import DeviceRecord, RunRecord, WorkloadRecord
 from powerbench.reports.flame import FLAME_FORMATS
-from powerbench.reports.flame.burnt import Burnt, short_file, short_name
+from powerbench.reports.flame.burnt import Burnt, burn, short_file, short_name
 from powerbench.reports.flame.svg import NARROWEST, WIDTH
-from powerbench.reports.flame.terminal import in_room
-from powerbench.rundir.load import Run
+from powerbench.reports.flame.terminal import as_terminal, in_room
+from powerbench.rundir import RunDir
+from powerbench.rundir.load import Run, load_run
 from powerbench.rundir.stacks import Frame, Stacks
 from tests.analysis.test_flame import HOT_AND_COLD, RAPL, TEN_SECONDS
+from tests.ranked import a_package, machine_record, trace_of, write_ranks
 from tests.reports.speedscope import is_valid_speedscope
 from tests.rundir import a_cell, a_record
 from tests.rundir.stacks import LOOP, STEP, Stretch, a_frame, stacks_of
@@ -76,9 +81,9 @@ def test_the_tables_fit_a_terminal_and_say_how_far_to_trust_them() -> None:
     )
 
 
-def test_of_several_ranks_it_is_said_whose_functions_they_are() -> None:
-    shown = " ".join(FLAME_FORMATS["terminal"].show(burnt(ranks=2, cell=a_cell(ranks=2))).split())
-    assert "py-spy looked at rank 0 alone, of 2: what all of them used is shared out by what that one did." in shown
+def test_in_a_narrow_terminal_no_line_is_wider() -> None:
+    for width in (78, 58):
+        assert max(map(len, as_terminal(burnt(), width=width).splitlines())) <= width
 
 
 def test_without_power_there_are_seconds_and_the_reason() -> None:
@@ -96,6 +101,30 @@ def test_on_a_gpu_it_is_said_that_joules_are_the_steps() -> None:
     assert "is attributed to the step as a whole (`training_step.step`), not to the line that happened to wait" in (
         " ".join(shown.split())
     )
+
+
+def of_two_ranks(folder: Path) -> Burnt:
+    """Ranks 2 and 3, on the second of two machines: twenty steps at 40 W, the last of which rank 3 ends 10 ms later."""
+    steps = [trace_of([1000.0] * 20), trace_of([1000.0] * 19 + [1010.0])]
+    rails = {"package-0": a_package(published_s=0.001)}
+    record = machine_record(nnodes=2, node=1, rails=rails, settings={"py_spy": True})
+    run = write_ranks(folder / "run", record, steps, watts={"package-0": 40.0})
+    found = stacks_of(("steps", [(at, (LOOP, STEP, LINEAR)) for at in range(20)]))
+    RunDir(run).stacks(2).write_bytes(msgspec.json.encode(found))
+    return burn(load_run(run), window="measured", by_line=False)
+
+
+def test_of_several_ranks_the_joules_are_those_of_all_and_that_is_said(tmp_path: Path) -> None:
+    both = of_two_ranks(tmp_path)
+
+    told = json.loads(FLAME_FORMATS["json"].show(both))
+    # To the edge of the slowest rank, as in the report.
+    assert (told["rank"], told["ranks"]) == (2, 2)
+    assert (told["total_s"], round(told["total_j"], 6)) == (20.01, 800.4)
+    for name in ("terminal", "svg", "html", "speedscope"):
+        shown = " ".join(unescape(FLAME_FORMATS[name].show(both)).split())
+        assert "Those of all 2 ranks, by the stacks of rank 2." in shown
+    assert any("A line that waits for another rank has the joules of its work." in note for note in told["notes"])
 
 
 @pytest.mark.parametrize(("how", "names"), [({}, ["joules", "seconds"]), (UNMETERED, ["seconds"])])
@@ -138,6 +167,21 @@ def test_boxes_are_as_wide_as_their_joules_and_stand_below_their_callers() -> No
     assert boxes["all"]["y"] < boxes[STEP.name]["y"] < boxes[LINEAR.name]["y"] < boxes[ADDMM.name]["y"]
     assert boxes[ADDMM.name]["x"] == boxes[STEP.name]["x"] == 0
     assert all(box["width"] >= NARROWEST for box in boxes.values())
+
+
+def test_the_picture_alone_says_below_it_how_to_read_it() -> None:
+    gpu = DeviceRecord(kind="mps", name="Apple M1 Max", timer="clock after torch.mps.synchronize")
+    alone = FLAME_FORMATS["svg"].show(burnt(device=gpu, cell=a_cell(device="mps")))
+
+    words = " ".join(text.text or "" for text in ET.fromstring(alone).iter(f"{SVG}text"))
+    assert "is attributed to the step as a whole (training_step.step), not to the line that happened to wait" in words
+
+
+def test_what_rounding_leaves_is_not_told_as_watts() -> None:
+    found = burnt()
+    nearly = replace(found.flame, whole=Cost(found.flame.whole.seconds + 1e-13, found.flame.whole.joules + 4e-12))
+
+    assert nearly.unattributed == Cost(0.0, 0.0)
 
 
 def test_labels_have_the_joules_where_there_is_room() -> None:

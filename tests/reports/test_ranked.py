@@ -125,6 +125,7 @@ def test_csv_has_a_column_for_the_global_batch_and_the_stragglers(tmp_path: Path
 def test_html_states_the_global_batch_and_names_stragglers(tmp_path: Path) -> None:
     page = as_html([load_run(with_straggler(tmp_path / "run"))])
 
+    assert "A step of several ranks is over when the last of them has ended it." in page
     assert ON_TWO in page
     assert "batch of all ranks together" in page
     assert "is a straggler from step 60 on" in page

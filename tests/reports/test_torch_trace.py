@@ -85,6 +85,14 @@ def test_an_operator_lies_at_its_moment_of_the_clock_to_the_nanosecond(tmp_path:
     assert (product["ts"], product["dur"]) == (1_051_000.007, 2000.013)
 
 
+def test_a_name_with_a_control_character_which_torch_writes_as_it_is_costs_nothing(tmp_path: Path) -> None:
+    trace = json.dumps(torch_trace(span("aten::mm", 51 * MS, MS), span("thread?", 51 * MS, MS)))
+
+    events = events_of(write_profiled(tmp_path / "run", trace.replace("thread?", "thread\x01")))
+
+    assert "aten::mm" in {it["name"] for it in events}
+
+
 def test_power_and_the_edges_of_the_steps_stand_on_the_same_base(tmp_path: Path) -> None:
     within = [span("ProfilerStep#1", 50 * MS, 10 * MS), span("ProfilerStep#2", 70 * MS, 10 * MS)]
 

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from powerbench.errors import PowerbenchError
-from powerbench.records import Gauge, Status, Window
+from powerbench.records import Gauge, Stage, Status, StepTrace, Window
 from powerbench.rundir import RunDir
 from powerbench.rundir.joining import JoinedRun, join_machines, said_by
 from powerbench.rundir.load import Run, load_run
@@ -86,6 +86,17 @@ class TestJoined:
 
         assert (len(run.together), run.record.windows) == (0, {})
 
+    def test_where_one_was_killed_in_its_warmup_first_steps_are_one_moment(self, tmp_path: Path) -> None:
+        runs = []
+        of_each: list[list[Stage]] = [["warmup"], ["warmup", "step"]]
+        for node, stages in enumerate(of_each):
+            steps = trace_of([20] * len(stages), start_ns=START + node * AHEAD)
+            steps = StepTrace(stages, steps.start_ns, steps.submit_ns, steps.end_ns)
+            record = machine_record(nnodes=2, node=node, status="failed")
+            runs.append(load_run(write_ranks(tmp_path / f"{node}", record, [steps] * 2)))
+
+        assert join_machines(runs).together.spans("warmup") == [(START, START + 20 * MS, 1)]
+
     def test_one_directory_is_itself(self, tmp_path: Path) -> None:
         alone = load_run(two_ranks(tmp_path / "run"))
 
@@ -100,6 +111,11 @@ class TestJoined:
                 [("failed", "node 1 is gone"), ("oom", "rank 2 ran out of memory")],
                 "oom",
                 "node 1: rank 2 ran out of memory; node 0: node 1 is gone",
+            ),
+            (
+                [("failed", "on beta (node 1), rank 2 was killed"), ("failed", "rank 2 was killed")],
+                "failed",
+                "node 1: rank 2 was killed",
             ),
             ([("running", None), ("complete", None)], "running", None),
         ],
@@ -125,6 +141,7 @@ class TestJoined:
 
     def test_what_all_machines_note_is_said_once(self) -> None:
         assert said_by({0: ["all", "one"], 1: ["all"]}) == ["all", "On node 0: one"]
+        assert said_by({0: ["It rained."], 1: [], 2: ["It rained."]}) == ["On nodes 0 and 2: It rained."]
 
 
 def test_directories_of_one_run_are_found_as_one_wherever_they_lie(tmp_path: Path) -> None:

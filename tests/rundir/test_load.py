@@ -159,6 +159,17 @@ class TestARunningRun:
         assert (run.record.status, run.record.reason) == ("running", None)
         assert run.record.windows == {"measured": Window(START, START + 30 * MS)}
 
+    def test_of_another_machine_is_not_known_to_be_over(self, tmp_path: Path) -> None:
+        """A folder that machines share shows what another one writes, and not whether its processes live."""
+        write_run(tmp_path, a_running_record(environment={"host": "beta"}), rows=rows_of(steps_lasting(10, 20)))
+
+        run = load_run(tmp_path)
+
+        assert (run.record.status, run.record.reason) == (
+            "running",
+            f"its supervisor (pid {NOBODY.pid}) is on beta, and whether it is still at work is seen there alone",
+        )
+
     def test_whose_supervisor_is_gone_is_interrupted_with_all_that_it_recorded(self, tmp_path: Path) -> None:
         record = a_running_record()
         write_run(tmp_path, record, rows=rows_of(steps_lasting(10, 20, 30)), events=[READY, WINDOW, END])

@@ -188,7 +188,7 @@ class TestReduction:
         assert name_of_buffers(lambda module, forward_sync_buffers=True: None) == "forward_sync_buffers"
 
 
-def test_a_step_s_own_work_is_stamped_from_the_begin_of_a_step_to_where_it_waits_or_to_the_end() -> None:
+def test_a_step_s_own_work_is_stamped_from_its_begin_to_its_end() -> None:
     stamps: list[str] = []
 
     class Watch:
@@ -198,8 +198,14 @@ def test_a_step_s_own_work_is_stamped_from_the_begin_of_a_step_to_where_it_waits
         def arrive(self) -> None:
             stamps.append("arrive")
 
+        def resume(self) -> None:
+            stamps.append("resume")
+
+        def end(self) -> None:
+            stamps.append("end")
+
         def settle(self) -> None:
             stamps.append("settle")
 
     watched(lambda index: stamps.append(f"step {index}"), Watch())(7)
-    assert stamps == ["begin 7", "step 7", "arrive"]
+    assert stamps == ["begin 7", "step 7", "end"]

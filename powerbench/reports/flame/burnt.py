@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from itertools import chain
 from typing import NamedTuple
 
 from powerbench.analysis.flame import Cost, Flame, WindowName, find_flame
@@ -25,6 +24,11 @@ class Burnt(NamedTuple):
     stacks: Stacks
     flame: Flame
 
+    @property
+    def rank(self) -> int:
+        """The rank at which py-spy looked: the first of this machine."""
+        return self.run.ranks[0]
+
 
 def burn(run: Run, *, window: WindowName, by_line: bool) -> Burnt:
     """Attribute what the run cost. Raises PowerbenchError where it holds no stacks, or no measured step."""
@@ -33,7 +37,7 @@ def burn(run: Run, *, window: WindowName, by_line: bool) -> Burnt:
     return Burnt(
         run,
         stacks,
-        find_flame(run.record, run.steps[0], run.curves(), stacks, window=window, by_line=by_line),
+        find_flame(run.record, run.together, run.curves(), stacks, window=window, by_line=by_line),
     )
 
 
@@ -42,16 +46,22 @@ def of_what(burnt: Burnt) -> list[str]:
     return [headline(burnt.run.record), machine_line(burnt.run.record)]
 
 
-def lead(flame: Flame) -> str:
-    """`100 measured steps: 812 J in 40.1s, 20.2 W on average; covers package-0`."""
+def lead(burnt: Burnt) -> str:
+    """`100 measured steps: 812 J in 40.1s, 20.2 W on average; covers package-0.`"""
+    flame = burnt.flame
     steps = f"{counted(flame.steps, 'step')}, warm-up included" if flame.window == "all" else measured(flame.steps)
     whole = flame.whole
     if flame.joules_reason is not None:
         return f"{steps}: {duration(whole.seconds)}. No joules: {flame.joules_reason.rstrip('.')}."
     return (
         f"{steps}: {significant(whole.joules)} J in {duration(whole.seconds)}, {watts(whole)} W on average; covers "
-        f"{flame.scope}."
+        f"{flame.scope}.{_of_ranks(burnt)}"
     )
+
+
+def _of_ranks(burnt: Burnt) -> str:
+    ranks = len(burnt.run.ranks)
+    return f" Those of all {ranks} ranks, by the stacks of rank {burnt.rank}." if ranks > 1 else ""
 
 
 def measured(steps: int) -> str:
@@ -89,8 +99,26 @@ def short_file(frame: Frame) -> str:
 
 def sentences(burnt: Burnt) -> list[str]:
     """What must be known to read it right."""
-    on_all = (_on_the_device(burnt), _on_the_looks(burnt), _on_the_ranks(burnt), _on_the_meter(burnt))
-    return [*chain.from_iterable(on_all), *burnt.flame.notes]
+    return [
+        *_on_the_ranks(burnt),
+        *_on_the_device(burnt),
+        *_on_the_looks(burnt),
+        *_on_the_meter(burnt),
+        *burnt.flame.notes,
+    ]
+
+
+def _on_the_ranks(burnt: Burnt) -> Iterator[str]:
+    ranks = len(burnt.run.ranks)
+    if ranks == 1:
+        return
+    if burnt.flame.joules_reason is not None:
+        yield f"The stacks are those of rank {burnt.rank} of the {ranks} on this machine."
+        return
+    yield (
+        f"The stacks are those of rank {burnt.rank}, the joules those of all {ranks} ranks on this machine, each of "
+        "which does the same with a batch of its own. A line that waits for another rank has the joules of its work."
+    )
 
 
 def _on_the_device(burnt: Burnt) -> Iterator[str]:
@@ -119,15 +147,6 @@ def _on_the_looks(burnt: Burnt) -> Iterator[str]:
         yield (
             f"For {duration(flame.shared_s)} several threads were busy at once. Each has an equal share of that time, "
             "and of its joules."
-        )
-
-
-def _on_the_ranks(burnt: Burnt) -> Iterator[str]:
-    record = burnt.run.record
-    if record.ranks > 1:
-        yield (
-            f"py-spy looked at rank {record.own_ranks[0]} alone, of {record.ranks}: what all of them used is shared "
-            "out by what that one did."
         )
 
 

@@ -31,7 +31,7 @@ def as_html(burnt: Burnt) -> str:
         style=Markup((pages / "style.css").read_text("utf-8")),
         what=what,
         where=where,
-        lead=plain(lead(burnt.flame)),
+        lead=plain(lead(burnt)),
         picture=Markup(picture(burnt, title=False)),
         in_joules=is_in_joules(burnt.flame),
         metered=burnt.flame.joules_reason is None,

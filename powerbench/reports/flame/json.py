@@ -38,10 +38,15 @@ class Sampling(Struct, frozen=True, kw_only=True):
 
 
 class FlameSummary(Struct, frozen=True, kw_only=True):
-    """The object that `flame --json` prints. `step`: the frame that has the device's own joules; None on the cpu."""
+    """The object that `flame --json` prints. `step`: the frame that has the device's own joules; None on the cpu.
+
+    The stacks are those of `rank`, the joules those of `ranks` ranks.
+    """
 
     run: str
     device: str
+    rank: int
+    ranks: int
     window: str
     steps: int
     total_s: float
@@ -77,6 +82,8 @@ def as_json(burnt: Burnt) -> str:
     told = FlameSummary(
         run=str(burnt.run.path),
         device=burnt.run.record.the_cell.device,
+        rank=burnt.rank,
+        ranks=len(burnt.run.ranks),
         window=flame.window,
         steps=flame.steps,
         total_s=flame.whole.seconds,

@@ -34,7 +34,7 @@ def as_speedscope(burnt: Burnt) -> str:
         profiles.insert(0, profile("joules", "none", {path: cost.joules for path, cost in costs.items()}, numbers))
     told = {
         "$schema": SCHEMA,
-        "name": f"{burnt.run.path.name}: {lead(flame)}",
+        "name": f"{burnt.run.path.name}: {lead(burnt)}",
         "exporter": f"powerbench@{powerbench.__version__}",
         "activeProfileIndex": 0,
         "shared": {"frames": [described(frame) for frame in numbers]},

@@ -8,11 +8,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from textwrap import wrap
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
 from powerbench.analysis.flame import Box, Cost, Flame, tree_of
-from powerbench.reports.flame.burnt import Burnt, lead, of_what, share, short_file, short_name, watts
+from powerbench.reports.flame.burnt import Burnt, lead, of_what, sentences, share, short_file, short_name, watts
 from powerbench.reports.html.shown import plain
 from powerbench.rundir.stacks import Frame
 from powerbench.units import significant
@@ -25,6 +26,8 @@ LETTER = 7.25
 PAD = 5
 TOP = 78
 BOTTOM = 12
+# Letters of a line of notes.
+NOTE = 165
 
 # What kind of code a frame is: its colour, by day and by night, and its name in the legend.
 KINDS = {
@@ -50,23 +53,28 @@ def as_svg(burnt: Burnt) -> str:
 
 
 def picture(burnt: Burnt, *, title: bool) -> str:
-    """The picture as an element; `title`: with a line above it that says what it shows."""
+    """The picture as an element; `title`: with what it shows above it, and below it what must be known to read it."""
     flame = burnt.flame
     placed = list(place(tree_of(flame), flame))
     top = TOP if title else TOP - 40
-    height = top + ROW * (1 + max((it.depth for it in placed), default=0)) + BOTTOM
+    bottom = top + ROW * (1 + max((it.depth for it in placed), default=0)) + BOTTOM
+    said = [line for note in sentences(burnt) for line in wrap(plain(note).replace("`", ""), NOTE)] if title else []
+    height = bottom + ROW * len(said)
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
         'role="img" class="flame">',
-        f"<title>{text('Flame graph: ' + lead(flame))}</title>",
+        f"<title>{text('Flame graph: ' + lead(burnt))}</title>",
         f"<style>{STYLE}</style>",
         f'<rect class="page" width="{WIDTH}" height="{height}"/>',
     ]
     if title:
         lines.append(f'<text class="title" x="{PAD}" y="20">{text(of_what(burnt)[0])}</text>')
-        lines.append(f'<text class="lead" x="{PAD}" y="40">{text(lead(flame))}</text>')
-    lines += [*legend(top - 14), *(line for it in placed for line in drawn(it, flame, top)), "</svg>"]
-    return "\n".join(lines)
+        lines.append(f'<text class="lead" x="{PAD}" y="40">{text(lead(burnt))}</text>')
+    lines += [*legend(top - 14), *(line for it in placed for line in drawn(it, flame, top))]
+    lines += [
+        f'<text class="aside" x="{PAD}" y="{bottom + ROW * at + 8}">{text(line)}</text>' for at, line in enumerate(said)
+    ]
+    return "\n".join([*lines, "</svg>"])
 
 
 def text(words: str) -> str:

@@ -24,7 +24,7 @@ def as_terminal(burnt: Burnt, *, width: int = WIDTH) -> str:
     total = [(row.frame, row.total) for row in rows if row.frame not in skipped]
     total.sort(key=lambda it: key(it[1]), reverse=True)
     lines = [line for text in of_what(burnt) for line in textwrap.wrap(text, width)]
-    lines += ["", *textwrap.wrap(lead(flame), width)]
+    lines += ["", *textwrap.wrap(lead(burnt), width)]
     lines += ["", "In these functions themselves", *table(flame, own, width, the_rest(flame, own))]
     lines += ["", "In these functions and all that they call", *table(flame, total, width, [])]
     return "\n".join([*lines, *notes(sentences(burnt), width)])
@@ -50,7 +50,8 @@ def table(
     figures = [header(flame), *(figures_of(flame, cost) for _, cost in (*named, *rest))]
     widths = [max(map(len, column)) for column in zip(*figures, strict=True)]
     room = max(LEAST_NAME, width - sum(widths) - 2 * len(widths) - 2)
-    names = ["", *(in_room(frame, room) for frame, _ in named), *(text for text, _ in rest)]
+    briefly = [text if len(text) <= room else text.partition(":")[0] for text, _ in rest]
+    names = ["", *(in_room(frame, room) for frame, _ in named), *briefly]
     for texts, name in zip(figures, names, strict=True):
         yield (
             "  " + "  ".join(f"{text:>{wide}}" for text, wide in zip(texts, widths, strict=True)) + f"  {name}"

@@ -102,6 +102,7 @@ def _content(content: Content, most_traces: int) -> dict[str, Any]:
         ),
         "meters": tables.meters(runs),
         "timers": words.timers(runs),
+        "has_ranks": any(shown.record.ranks > 1 for shown in runs),
         "memory": words.memory_words(runs),
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from powerbench.analysis.summary import Latency
+from powerbench.analysis.latencies import Latency
 from powerbench.reports.html.canvas import NARROWEST, a_figure, axes_at, plainly
 from powerbench.reports.html.svg import COLOURS, WIDTH, as_svg, colour_of, drawing
 from powerbench.units import significant

@@ -1,4 +1,4 @@
-"""`straggling.py MS RUN_DIR`: the real worker as one of several ranks; rank 1 idles so long in each step of its own."""
+"""`straggling.py MS RUN_DIR`: the real worker as one of several ranks; rank 1 idles so long a step, half of it last."""
 
 from __future__ import annotations
 
@@ -36,8 +36,9 @@ class Straggling:
             return made, what
 
         def step(index: int, /) -> None:
-            time.sleep(self._seconds)
+            time.sleep(self._seconds / 2)
             made(index)
+            time.sleep(self._seconds / 2)
 
         return step, what
 
