@@ -66,6 +66,18 @@ def consequence(ranks: Sequence[RankEnd]) -> Ended | None:
     return Ended("failed", ended[0].ended(in_words(ended[0].exit_status))) if ended else None
 
 
+def terminated(ranks: Sequence[RankEnd]) -> Ended | None:
+    """The end of a rank that a SIGTERM from elsewhere killed, as earlyoom does; None where it may be the launcher's.
+
+    `ranks` are all of the run: the launcher ends a rank when another has failed; here all others only lost this one.
+    """
+    silent = [rank for rank in ranks if rank.end is None]
+    others_lost_it = all(rank.end.get("peer") for rank in ranks if rank.end is not None)
+    if len(silent) != 1 or len(ranks) == 1 or not others_lost_it or silent[0].exit_status != BY_THE_LAUNCHER:
+        return None
+    return Ended("failed", silent[0].ended(in_words(silent[0].exit_status)))
+
+
 def _killed(ranks: Sequence[RankEnd], evidence: str | None) -> Ended | None:
     for rank in ranks:
         # One that has told its end may crash after it, as gloo does without its peers: that is no cause.

@@ -7,6 +7,7 @@ from statistics import median
 
 from powerbench.blame import device_of
 from powerbench.endings import Ended
+from powerbench.meeting import BEAT_S, SILENCE_S
 from powerbench.records import LoopCell, RunRecord
 from powerbench.rundir import RunDir
 from powerbench.rundir.journal import Journal
@@ -18,6 +19,8 @@ FIRST_BOUNDARIES = 3
 LEAST_S = 10.0
 # One rank may compile anew, for shapes that it is the first to meet, while the others wait.
 LEAST_COMPILED_S = 120.0
+# By then the launcher has said which machine was lost, if one was: that names the cause.
+LOST_S = SILENCE_S + 5 * BEAT_S
 USUAL_STEPS = 20
 LATEST = 100
 
@@ -42,14 +45,15 @@ def hung(rundir: RunDir, record: RunRecord, journals: Journals, *, now_ns: int) 
     if late:
         ahead = [rank for rank in arrived if rank not in late]
         step = min(arrived[rank] for rank in late)
-        logs = ", ".join(str(rundir.log(rank)) for rank in late)
         return Ended(
             "failed",
             f"{_named(record, journals, late)} {'hangs' if len(late) == 1 else 'hang'}: step {step} was not done "
             f"{for_s}, while {_named(record, journals, ahead)} {'waits' if len(ahead) == 1 else 'wait'} "
-            f"({'its log is' if len(late) == 1 else 'their logs are'} {logs})",
+            f"({_logs(rundir, late)})",
         )
-    return _all_alike(record, working, for_s)
+    if record.node is not None and silent_ns <= LOST_S * NS_PER_S:
+        return None
+    return _all_alike(rundir, record, working, for_s)
 
 
 def limit_s(cell: LoopCell, journal: Journal) -> float:
@@ -62,14 +66,14 @@ def limit_s(cell: LoopCell, journal: Journal) -> float:
     return max(LEAST_COMPILED_S if cell.compile else LEAST_S, USUAL_STEPS * usual_s)
 
 
-def _all_alike(record: RunRecord, working: dict[int, Journal], for_s: str) -> Ended | None:
+def _all_alike(rundir: RunDir, record: RunRecord, working: dict[int, Journal], for_s: str) -> Ended | None:
     """All ranks here have come equally far: they wait for one another, or for others, or are at work."""
     cell, several = record.the_cell, len(working) > 1
     here, waits = (f"all {counted(len(working), 'rank')} here", "wait") if several else ("the rank here", "waits")
     for_whom = "ranks of other machines" if record.node is not None else "one another"
     reduces = cell.mode == "training" and cell.model != "sleep"
     if all(_arrived(journal) >= journal.marks.reached for journal in working.values()):
-        return Ended("failed", f"{here} {waits} for {for_whom} {for_s}")
+        return Ended("failed", f"{here} {waits} for {for_whom} {for_s} ({_logs(rundir, list(working))})")
     if record.node is not None and not reduces:
         return Ended("failed", f"no step ended {for_s}, and {here} {waits} for {for_whom}, or hangs")
     return None
@@ -84,6 +88,11 @@ def _arrived(journal: Journal) -> int:
 def _last_sign_ns(journal: Journal) -> int:
     arrival = journal.work_marks.last_arrival()
     return max(journal.marks.last_ns() or 0, 0 if arrival is None else arrival.time_ns)
+
+
+def _logs(rundir: RunDir, ranks: Sequence[int]) -> str:
+    logs = ", ".join(str(rundir.log(rank)) for rank in ranks)
+    return f"{'its log is' if len(ranks) == 1 else 'their logs are'} {logs}"
 
 
 def _named(record: RunRecord, journals: Journals, ranks: Sequence[int]) -> str:

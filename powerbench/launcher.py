@@ -30,6 +30,8 @@ LOOPBACK = "127.0.0.1"
 # that becomes the worker puts both at the end of one, in which then stands also why an interpreter did not start.
 INTO_ITS_LOG = 'exec "$@" >>"$0-$RANK.log" 2>&1'
 
+SIGNALLED = Ended("interrupted", "the launcher of the ranks was told to stop by a signal")
+
 
 def main(arguments: Sequence[str]) -> int:
     """`python -m powerbench.launcher RUN_DIR WORKER...`: run the ranks of the run in RUN_DIR; the exit status."""
@@ -39,8 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return launcher.run()
     except PowerbenchError as error:
-        outcome = "unavailable" if isinstance(error, Unavailable) else "failed"
-        launcher.events.write("end", time_ns=time.monotonic_ns(), outcome=outcome, message=str(error))
+        launcher.say_end(Ended("unavailable" if isinstance(error, Unavailable) else "failed", str(error)))
         return 1
 
 
@@ -72,9 +73,12 @@ class Launcher:
             Thread(target=self._hear, args=(self._meeting,), name="meeting", daemon=True).start()
         exits = launch(self._record, [*self._worker, str(self._rundir.path)], address=address, run_id=run_id)
         self._end_here()
-        self.events.write("ranks", time_ns=time.monotonic_ns(), exits={str(rank): exits[rank] for rank in exits})
+        if exits:
+            self.events.write("ranks", time_ns=time.monotonic_ns(), exits={str(rank): exits[rank] for rank in exits})
+        else:
+            self.say_end(SIGNALLED)
         if self._meeting is not None:
-            self._answer_for(exits, self._meeting)
+            self.answer_for(exits, self._meeting)
         return 0 if exits and not any(exits.values()) else 1
 
     def end_with_supervisor(self) -> None:
@@ -86,6 +90,27 @@ class Launcher:
         if self._meeting is not None:
             self._meeting.tell(Ended("failed", "the process that supervised the ranks there is gone"))
         os._exit(1)
+
+    def say_end(self, ended: Ended) -> None:
+        """Write down how it ended, where no rank will say it."""
+        self.events.write("end", time_ns=time.monotonic_ns(), outcome=ended.status, message=ended.reason)
+
+    def answer_for(self, exits: Mapping[int, int], meeting: Meeting) -> None:
+        """Tell the others of an end that began here; of one that did not, wait to hear where it began."""
+        ranks = rank_ends(self._rundir, self._record, exits)
+        if all(rank.end is not None and rank.end["outcome"] == "complete" for rank in ranks):
+            return
+        ended = self._ended_here(meeting) or (first_cause(ranks) if exits else SIGNALLED)
+        give_up_s = time.monotonic() + SILENCE_S + BEAT_S
+        while ended is None and time.monotonic() < give_up_s:
+            if (found := meeting.hear()) is not None:
+                self._note_behind(meeting)
+                self.events.write("elsewhere", time_ns=time.monotonic_ns(), **as_facts(found))
+                meeting.part()
+                return
+            time.sleep(BEAT_S / 4)
+        if (ended := ended or consequence(ranks)) is not None:
+            meeting.tell(ended)
 
     def _end_here(self) -> None:
         """Return to the first thread that has something to end; the others wait for the end."""
@@ -113,29 +138,13 @@ class Launcher:
             self.events.write("behind", time_ns=time.monotonic_ns(), message=behind)
         return behind
 
-    def _answer_for(self, exits: Mapping[int, int], meeting: Meeting) -> None:
-        """Tell the others of a bad end that began here; of one that did not, wait to hear where it began."""
-        if not exits:
-            meeting.tell(Ended("interrupted", "stopped by Ctrl-C or a signal"))
-            return
-        ranks = rank_ends(self._rundir, self._record, exits)
-        ended = first_cause(ranks) or consequence(ranks)
-        if ended is None:
-            return
-        if first_cause(ranks) is None:
-            found = None
-            give_up_s = time.monotonic() + SILENCE_S + BEAT_S
-            while found is None and time.monotonic() < give_up_s:
-                found = meeting.hear()
-                time.sleep(BEAT_S / 4)
-            if found is not None:
-                self._note_behind(meeting)
-                self.events.write("elsewhere", time_ns=time.monotonic_ns(), **as_facts(found))
-                meeting.part()
-                return
-        why = read_record(self._rundir).reason  # the supervisor ended them, and says why
-        behind = None if why is None else self._note_behind(meeting)
-        meeting.tell(ended if why is None else Ended("failed", why if behind is None else f"{why}: {behind}"))
+    def _ended_here(self, meeting: Meeting) -> Ended | None:
+        """How the supervisor has ended them, and why; None where it has not."""
+        record = read_record(self._rundir)
+        if record.status == "running":
+            return None
+        behind = self._note_behind(meeting)
+        return Ended(record.status, record.reason if behind is None else f"{record.reason}: {behind}")
 
 
 class Done:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from uuid import uuid4
 
@@ -14,7 +16,7 @@ import msgspec
 
 from powerbench.endings import Ended
 from powerbench.errors import PowerbenchError
-from powerbench.ranks import OF_A_MACHINE
+from powerbench.ranks import shared_settings
 from powerbench.records import Cell, Node
 from powerbench.units import counted
 
@@ -25,6 +27,8 @@ BEAT_S = 1.0
 SILENCE_S = 10.0
 # For the others to hear of an end, before the store at which they could hear of it ends with us.
 LAST_WORDS_S = 5.0
+# For torch to say itself that nobody answered.
+TO_SAY_SO_S = 2.0
 # Ranks of which nobody has moved for so long are compared as they stand: signs of life are a second apart.
 STILL_S = 2.5
 
@@ -84,6 +88,7 @@ class Meeting:
         self._done = done
         self._clock_s = clock_s
         self._beats = 0
+        self._missed: set[int] = set()
         self._heard = {node: (Beat(0, {}), clock_s()) for node in range(len(hosts))}
         self._moved_s = clock_s()
 
@@ -116,12 +121,13 @@ class Meeting:
             self.part()
 
     def part(self) -> None:
-        """Go; whoever holds the store waits until the others have gone, within reason."""
+        """Go; whoever holds the store waits until the others have gone, within reason, but for those that are lost."""
+        awaited = [f"gone/{node}" for node in self._others() if node not in self._missed]
         with suppress(RuntimeError):
             self._store.set(f"gone/{self._own}", "")
             give_up_s = self._clock_s() + LAST_WORDS_S
             while self._own == 0 and self._clock_s() < give_up_s:
-                if self._store.check([f"gone/{node}" for node in self._others()]):
+                if not awaited or self._store.check(awaited):
                     return
                 time.sleep(0.05)
 
@@ -145,6 +151,7 @@ class Meeting:
             self._moved_s = self._clock_s()
 
     def _lost(self, node: int, how: str) -> Elsewhere:
+        self._missed.add(node)
         return Elsewhere(node, Ended("failed", f"{self._name(node)} was lost: {how}"))
 
     def _name(self, node: int) -> str:
@@ -153,14 +160,10 @@ class Meeting:
 
 def open_store(node: Node, *, timeout_s: float) -> TCPStore:
     """The store at the rendezvous, which the first machine holds. Raises PowerbenchError."""
-    from torch.distributed import TCPStore
-
-    host, port = split_address(node.rendezvous)
-    timeout = timedelta(seconds=timeout_s)
+    port = split_address(node.rendezvous)[1]
     try:
-        # multi_tenant: torch's agent will ask for the same port in this process, and gets the same store.
-        return TCPStore(host, port, None, node.rank == 0, timeout, wait_for_workers=False, multi_tenant=True)
-    except RuntimeError as error:
+        return _opened(node, timeout_s=timeout_s)
+    except (RuntimeError, TimeoutError) as error:
         if node.rank == 0 and "failed to listen" in str(error):
             remedy = "it may be in use: choose another with --rendezvous, the same on every machine"
             raise PowerbenchError(f"Port {port} cannot be had on this machine, which is node 0; {remedy}.") from error
@@ -173,6 +176,31 @@ def open_store(node: Node, *, timeout_s: float) -> TCPStore:
         raise PowerbenchError(
             f"Nobody answered at {node.rendezvous} within {timeout_s:g} s (limits.rendezvous_seconds): {remedy}."
         ) from error
+
+
+def _opened(node: Node, *, timeout_s: float) -> TCPStore:
+    """Raises RuntimeError as torch does, and TimeoutError: torch waits for ever where what answers is no store."""
+    from torch.distributed import TCPStore
+
+    host, port = split_address(node.rendezvous)
+    timeout = timedelta(seconds=timeout_s)
+    found: SimpleQueue[TCPStore | RuntimeError] = SimpleQueue()
+
+    def open_it() -> None:
+        try:
+            # multi_tenant: torch's agent will ask for the same port in this process, and gets the same store.
+            found.put(TCPStore(host, port, None, node.rank == 0, timeout, wait_for_workers=False, multi_tenant=True))
+        except RuntimeError as error:
+            found.put(error)
+
+    Thread(target=open_it, name="store", daemon=True).start()
+    try:
+        store = found.get(timeout=timeout_s + TO_SAY_SO_S)
+    except Empty:
+        raise TimeoutError from None
+    if isinstance(store, RuntimeError):
+        raise store
+    return store
 
 
 def meet(
@@ -208,12 +236,6 @@ def split_address(address: str) -> tuple[str, int]:
     if not bare or (":" in bare) != host.startswith("["):
         raise ValueError(address)
     return bare, int(port)
-
-
-def shared_settings(cell: Cell) -> dict[str, Any]:
-    """The settings that must be the same on every machine of a run."""
-    settings: dict[str, Any] = msgspec.to_builtins(cell)
-    return {name: value for name, value in settings.items() if name not in OF_A_MACHINE}
 
 
 def _is_there(store: Store, key: str, node: Node) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -35,6 +36,9 @@ PEER_LOST = (
     *("Connection closed by peer", "Connection reset by peer", "Broken pipe", "gloo/transport"),
     *("remote process exited", "NCCL communicator was aborted", "ncclRemoteError"),
 )
+
+# What stands around them: a place in gloo's source, and advice that does not apply here.
+AROUND_PEER_LOST = re.compile(r"^.*?gloo/transport/[\w/]+\.cc:\d+\] |\. This is typically caused by .*$")
 
 
 def rank_of(arguments: list[str], variables: Mapping[str, str]) -> int:
@@ -131,16 +135,25 @@ def joined(cell: Cell, device: Device, rank: int) -> Iterator[Ranks]:
     dist.destroy_process_group()
 
 
+def shared_settings(cell: Cell) -> dict[str, Any]:
+    """The settings that must be the same on every machine of a run."""
+    settings: dict[str, Any] = msgspec.to_builtins(cell)
+    return {name: value for name, value in settings.items() if name not in OF_A_MACHINE}
+
+
 def number_of(cell: Cell) -> int:
     """A number that is equal for equal cells, but for what may differ from machine to machine."""
-    settings: dict[str, Any] = msgspec.to_builtins(cell)
-    decisive = {name: value for name, value in settings.items() if name not in OF_A_MACHINE}
-    return int.from_bytes(hashlib.sha256(msgspec.json.encode(decisive)).digest()[:7], "big")
+    return int.from_bytes(hashlib.sha256(msgspec.json.encode(shared_settings(cell))).digest()[:7], "big")
 
 
 def is_peer_loss(error: BaseException) -> bool:
     """Whether an error only says that another rank is gone."""
     return any(words in str(error) for words in PEER_LOST)
+
+
+def peer_loss_in_words(said: str) -> str:
+    """The line of an error that says so, without what stands around it."""
+    return AROUND_PEER_LOST.sub("", said)
 
 
 def first_line(error: BaseException) -> str:

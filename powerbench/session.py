@@ -269,7 +269,8 @@ class Session:
         if self._stopped is None:
             self._stopped = ended
             if self._record.node is not None:  # its launcher tells the other machines
-                self._rundir.write_record(msgspec.structs.replace(self._record, reason=ended.reason))
+                self._record = msgspec.structs.replace(self._record, status=ended.status, reason=ended.reason)
+                self._rundir.write_record(self._record)
             self._workers.stop()
             self._kill_at_ns = time.monotonic_ns() + round(grace_s * NS_PER_S)
 

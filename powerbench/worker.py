@@ -24,7 +24,7 @@ from powerbench.endings import in_one_line, is_out_of_memory
 from powerbench.environment import describe_software
 from powerbench.errors import PowerbenchError, Unavailable
 from powerbench.moments import be_looked_at, is_looked_at
-from powerbench.ranks import Ranks, is_peer_loss, joined, rank_of, speak_into
+from powerbench.ranks import Ranks, is_peer_loss, joined, peer_loss_in_words, rank_of, speak_into
 from powerbench.records import Cell, RunRecord, phases_of
 from powerbench.rundir import RunDir
 from powerbench.rundir.lines import EventWriter
@@ -83,7 +83,7 @@ def main(arguments: list[str]) -> int:
         measured = Measured("failed", str(error))
     except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError, and mps has a plain one
         if record.ranks > 1 and is_peer_loss(error):
-            measured, facts = Measured("failed", in_one_line(error)), {"peer": True}
+            measured, facts = Measured("failed", peer_loss_in_words(in_one_line(error))), {"peer": True}
         elif is_out_of_memory(error):
             measured = Measured("oom", in_one_line(error))
         else:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 import psutil
 
-from powerbench.blame import NO_FAULT, RankEnd, consequence, first_cause, rank_ends
+from powerbench.blame import NO_FAULT, RankEnd, consequence, first_cause, rank_ends, terminated
 from powerbench.endings import Ended, how_it_ended, in_words, last_words, log_notes
 from powerbench.launch import Commands, WatchedProcess, signal_group
 from powerbench.records import RunRecord, Supervisor
@@ -205,6 +205,7 @@ class LaunchedWorkers:
         if seen.disk_full and (ended is None or ended.status == "failed"):
             return Ended("failed", "a rank ended with the disk full; make room, or choose another folder with --output")
         ended = ended or self._told("elsewhere") or self._interrupted(ranks)
+        ended = ended or (terminated(ranks) if self._record.node is None else None)
         return ended or consequence(ranks) or self._of_launcher()
 
     def _ends(self) -> list[RankEnd]:

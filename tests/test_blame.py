@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from powerbench.blame import RankEnd, consequence, device_of, first_cause
+from powerbench.blame import RankEnd, consequence, device_of, first_cause, terminated
 from powerbench.endings import SMALLER, Ended
 from tests.rundir import a_record
 
@@ -101,3 +101,22 @@ def test_a_device_that_is_one_of_several_has_its_number() -> None:
     assert device_of([ready], record, 3) == "cuda:3"
     assert device_of([{"event": "ready", "device": {"kind": "cpu", "uuid": None}}], record, 3) == "cpu"
     assert device_of([], record, 3) == "cpu"  # as the cell has it, while the rank has not said
+
+
+def test_a_rank_that_a_signal_from_elsewhere_ended_is_the_one_that_all_others_lost() -> None:
+    assert terminated([a_rank(0, TERM, LOST), a_rank(1, TERM)]) == failed(
+        "rank 1 (cuda:1) was killed by SIGTERM (its log is worker-1.log)"
+    )
+
+
+@pytest.mark.parametrize(
+    "ranks",
+    [
+        [a_rank(0, 1, LOST), a_rank(1, TERM), a_rank(2, TERM)],
+        [a_rank(0, 1, LOST), a_rank(1, 1, LOST)],
+        [a_rank(0, 0, an_end("complete")), a_rank(1, TERM)],
+        [a_rank(0, TERM)],
+    ],
+)
+def test_where_it_may_have_been_the_launcher_no_rank_is_named(ranks: list[RankEnd]) -> None:
+    assert terminated(ranks) is None

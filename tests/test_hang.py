@@ -10,6 +10,7 @@ import pytest
 
 from powerbench.endings import Ended
 from powerbench.hang import hung
+from powerbench.meeting import BEAT_S, SILENCE_S
 from powerbench.records import Limits, Node, RunRecord
 from powerbench.rundir import RunDir
 from powerbench.rundir.journals import Journals
@@ -100,16 +101,20 @@ class TestNobodyHangs:
 
 
 @pytest.mark.parametrize(
-    ("node", "reason"),
-    [
-        (None, "all 2 ranks here wait for one another for 11 s"),
-        (
-            Node(rank=1, rendezvous="alpha:1"),
-            "all 2 ranks here wait for ranks of other machines for 11 s",
-        ),
-    ],
+    ("node", "by_s", "whom"),
+    [(None, 11, "one another"), (Node(rank=0, rendezvous="alpha:1"), 16, "ranks of other machines")],
 )
-def test_ranks_that_all_wait_say_for_whom(tmp_path: Path, node: Node | None, reason: str) -> None:
+def test_ranks_that_all_wait_say_for_whom(tmp_path: Path, node: Node | None, by_s: int, whom: str) -> None:
     group = Hung(tmp_path, steps=[7, 7], arrived=[8, 8], record=a_group(node=node))
 
-    assert group.after(11) == Ended("failed", reason)
+    assert group.after(by_s) == Ended(
+        "failed",
+        f"all 2 ranks here wait for {whom} for {by_s} s (their logs are {tmp_path}/worker-0.log, "
+        f"{tmp_path}/worker-1.log)",
+    )
+
+
+def test_ranks_that_wait_for_another_machine_leave_it_to_the_launcher_to_say_that_it_is_lost(tmp_path: Path) -> None:
+    group = Hung(tmp_path, steps=[7, 7], arrived=[8, 8], record=a_group(node=Node(rank=0, rendezvous="alpha:1")))
+
+    assert group.after(SILENCE_S + 2 * BEAT_S) is None

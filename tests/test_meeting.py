@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass, field
 
 import msgspec
@@ -9,7 +10,8 @@ import pytest
 
 from powerbench.endings import Ended
 from powerbench.errors import PowerbenchError
-from powerbench.meeting import Hello, Meeting, meet, shared_settings, split_address
+from powerbench.meeting import Hello, Meeting, meet, open_store, split_address
+from powerbench.ranks import shared_settings
 from powerbench.records import Limits, Node
 from tests.rundir import a_cell
 
@@ -112,6 +114,16 @@ class TestMachinesThatHaveMet:
 
         assert store.values["end/0"] == msgspec.json.encode(BAD).decode()
 
+    def test_do_not_wait_with_the_store_for_one_that_is_lost(self, machines: list[Meeting], clock: Clock) -> None:
+        alpha, beta, _ = machines
+        for _ in range(12):
+            beta.hear()
+            alpha.hear()
+            clock.now_s += 1
+        beta.part()
+
+        alpha.part()  # would never return: its clock stands still, and gamma never goes
+
 
 class TestRanksThatWait:
     def test_know_who_keeps_them_waiting_on_which_machine(self, store: FakeStore, clock: Clock) -> None:
@@ -198,3 +210,10 @@ def test_an_address_is_a_host_and_a_port(address: str, parts: tuple[str, int]) -
 def test_what_is_no_such_address_is_refused(address: str) -> None:
     with pytest.raises(ValueError, match=address[:2]):
         split_address(address)
+
+
+def test_what_answers_at_the_rendezvous_and_is_no_store_is_given_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        node = Node(rank=1, rendezvous=f"127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(PowerbenchError, match=r"^Nobody answered at 127\.0\.0\.1:\d+ within 0\.1 s"):
+            open_store(node, timeout_s=0.1)

@@ -10,7 +10,7 @@ import pytest
 
 from powerbench.devices import DEVICES
 from powerbench.errors import PowerbenchError, Unavailable
-from powerbench.ranks import Ranks, is_peer_loss, joined, number_of, rank_of
+from powerbench.ranks import Ranks, is_peer_loss, joined, number_of, peer_loss_in_words, rank_of
 from powerbench.records import Cell, Limits
 from tests.rundir import a_cell, a_record
 
@@ -128,3 +128,13 @@ def test_ranks_on_machines_with_other_meters_step_as_long_as_the_one_that_needs_
 
     assert (agreed.tail_s, agreed.the_cell.min_seconds) == (4.0, 10.0)
     assert Others().as_long_on_all(a_record()) == a_record()
+
+
+def test_a_lost_peer_is_told_without_gloo_s_source_and_advice() -> None:
+    said = (
+        "Got the following error when running the callback: RuntimeError: "
+        "[/__w/pytorch/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:553] Connection closed by peer "
+        "[127.0.0.1]:2954. This is typically caused by a remote worker crashing. Check the logs. GLHF!"
+    )
+    assert peer_loss_in_words(said) == "Connection closed by peer [127.0.0.1]:2954"
+    assert peer_loss_in_words("Broken pipe") == "Broken pipe"

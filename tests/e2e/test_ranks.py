@@ -16,10 +16,12 @@ from typing import Any
 import psutil
 import pytest
 
+from powerbench.meeting import meet, open_store
 from powerbench.profile import make_cell, resolve
-from powerbench.records import Cell
+from powerbench.records import Cell, Node
+from powerbench.rundir import RunDir
 from powerbench.rundir.lines import read_telemetry
-from powerbench.rundir.load import Run, load_run
+from powerbench.rundir.load import Run, load_run, read_record
 from powerbench.session import record_run
 from tests.e2e.commands import (
     ENDLESS,
@@ -37,6 +39,7 @@ from tests.e2e.commands import (
     stepping_in,
     swept,
     told,
+    wait_for,
 )
 from tests.e2e.test_endings import WORKERS, Machine
 from tests.e2e.test_meters import a_socket
@@ -270,6 +273,24 @@ class TestTwoMachines:
         lost = f"rank 1 (cpu) was killed by SIGKILL (its log is {runs[1]}/worker-1.log)."
         assert there == f"The run was not completed (failed): {lost}"
         assert re.fullmatch(rf"The run was not completed \(failed\): on \S+ \(node 1\), {re.escape(lost)}", here)
+
+    def test_of_which_one_ends_before_the_ranks_of_the_other_have_begun(self, folder: Path) -> None:
+        address = f"127.0.0.1:{free_port()}"
+        command = start(
+            *("run", *SLEEP, *IDLE_METER, *ENDLESS, "--output", folder),
+            *("--nnodes", "2", "--node-rank", "0", "--rendezvous", address),
+        )
+        run = wait_for(lambda: next((path.parent for path in folder.glob("2*/run.json")), None), "its directory")
+        node = Node(rank=1, rendezvous=address)
+        store = open_store(node, timeout_s=60)
+        store.set("end/1", '["failed","it fell over a wire"]')
+        meet(node, read_record(RunDir(run)).built_in, store=store, timeout_s=60)
+
+        done = soon(command, folder, since_ns=time.monotonic_ns())
+
+        assert re.fullmatch(
+            r"The run was not completed \(failed\): on \S+ \(node 1\), it fell over a wire\.", told(done)
+        ), done.stderr
 
     def test_of_which_one_does_not_come_is_given_up(self, folder: Path) -> None:
         address = f"127.0.0.1:{free_port()}"
