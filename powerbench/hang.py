@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from statistics import median
 
@@ -14,8 +15,10 @@ from powerbench.rundir.journal import Journal
 from powerbench.rundir.journals import Journals
 from powerbench.units import NS_PER_S, counted
 
-# Before these the usual step is not known, and the first ones choose kernels and make buffers.
+# Before these the usual step is not known, and the first ones choose kernels and make buffers, which takes some
+# ranks longer than others; with torch.compile minutes, and then it is torch that gives up, after ten.
 FIRST_BOUNDARIES = 3
+LEAST_FIRST_S = 60.0
 LEAST_S = 10.0
 # One rank may compile anew, for shapes that it is the first to meet, while the others wait.
 LEAST_COMPILED_S = 120.0
@@ -34,10 +37,14 @@ def hung(rundir: RunDir, record: RunRecord, journals: Journals, *, now_ns: int) 
         return None
     working = {rank: journal for rank, journal in journals.of.items() if journal.event("end") is None}
     boundaries = [journal.marks.look() for journal in working.values()]
-    if not working or min(boundaries) <= FIRST_BOUNDARIES:
+    if not working or not min(boundaries):
         return None
     silent_ns = now_ns - max(map(_last_sign_ns, working.values()))
-    if silent_ns <= limit_s(record.the_cell, next(iter(working.values()))) * NS_PER_S:
+    is_young = min(boundaries) <= FIRST_BOUNDARIES
+    patience_s = limit_s(record.the_cell, next(iter(working.values())))
+    if is_young:
+        patience_s = math.inf if record.the_cell.compile else max(LEAST_FIRST_S, patience_s)
+    if silent_ns <= patience_s * NS_PER_S:
         return None
     arrived = {rank: _arrived(journal) for rank, journal in working.items()}
     late = [rank for rank in arrived if arrived[rank] < max(arrived.values())]
@@ -51,7 +58,7 @@ def hung(rundir: RunDir, record: RunRecord, journals: Journals, *, now_ns: int) 
             f"{for_s}, while {_named(record, journals, ahead)} {'waits' if len(ahead) == 1 else 'wait'} "
             f"({_logs(rundir, late)})",
         )
-    if record.node is not None and silent_ns <= LOST_S * NS_PER_S:
+    if is_young or (record.node is not None and silent_ns <= LOST_S * NS_PER_S):
         return None
     return _all_alike(rundir, record, working, for_s)
 

@@ -79,14 +79,24 @@ class TestARankThatDoesNotCome:
         assert group.after(29) is None
         assert group.after(31) is not None
 
-    def test_is_not_looked_for_in_the_first_steps(self, tmp_path: Path) -> None:
-        assert Hung(tmp_path, steps=[3, 2], arrived=[4, 2], record=a_group()).after(1000) is None
+    @pytest.mark.parametrize(("steps", "arrived"), [([3, 2], [4, 2]), ([0, 0], [1, 0])])
+    def test_has_a_minute_in_the_first_steps(self, tmp_path: Path, steps: list[int], arrived: list[int]) -> None:
+        group = Hung(tmp_path, steps=steps, arrived=arrived, record=a_group())
+
+        assert group.after(59) is None
+        assert (group.after(61) or Ended("complete", None)).status == "failed"
+
+    def test_is_not_looked_for_while_the_first_steps_are_compiled(self, tmp_path: Path) -> None:
+        assert Hung(tmp_path, steps=[3, 2], arrived=[4, 2], record=a_group(compile=True)).after(1000) is None
 
 
 class TestNobodyHangs:
     def test_where_all_are_at_work(self, tmp_path: Path) -> None:
         """A step for which all compile anew takes long, and none has done its part."""
         assert Hung(tmp_path, steps=[7, 7], arrived=[7, 7], record=a_group()).after(1000) is None
+
+    def test_where_all_are_equally_far_in_the_first_steps(self, tmp_path: Path) -> None:
+        assert Hung(tmp_path, steps=[2, 2], arrived=[3, 3], record=a_group()).after(1000) is None
 
     def test_where_there_is_one_rank(self, tmp_path: Path) -> None:
         assert Hung(tmp_path, steps=[7], arrived=[7], record=a_group(1)).after(1000) is None

@@ -139,11 +139,12 @@ def missing_machines(record: RunRecord, hosts: Sequence[Host]) -> list[str]:
     if record.node is None or record.node.id is None:
         return []
     here = {host.node for host in hosts}
-    away = [str(node) for node in range(record.the_cell.nnodes) if node not in here]
-    if not away:
+    if len(here) == record.the_cell.nnodes:
         return []
-    nodes = f"Node {away[0]}" if len(away) == 1 else f"Nodes {enumerated(away)}"
+    some = sorted(here)
+    nodes = f"node {some[0]}" if len(some) == 1 else f"nodes {enumerated([str(node) for node in some])}"
     return [
-        f"{nodes} of {record.the_cell.nnodes} {'is' if len(away) == 1 else 'are'} missing: ranks and joules are those "
-        "of the others alone. Name the directories of all machines, or a folder that holds them."
+        f"Only {nodes} of {record.the_cell.nnodes} {'is' if len(some) == 1 else 'are'} here: ranks and joules are "
+        f"{'its' if len(some) == 1 else 'their'} own. Name the directories of all machines together, or a folder that "
+        "holds them."
     ]

@@ -101,9 +101,12 @@ class Ranks:
         return [figures_of(rank) for rank in self.ranks]
 
 
-def beside(ranks: Sequence[Rank], together: StepTrace) -> Ranks:
-    """The ranks with the stragglers among them; `together` are the steps of the whole."""
-    return Ranks(ranks, find_stragglers(ranks, together))
+def beside(ranks: Sequence[Rank], together: StepTrace, *, is_instrumented: bool = False) -> Ranks:
+    """The ranks with the stragglers among them; `together` are the steps of the whole.
+
+    Where some were stopped again and again to be looked at, how fast they are tells nothing.
+    """
+    return Ranks(ranks, None if is_instrumented else find_stragglers(ranks, together))
 
 
 def figures_of(rank: Rank) -> RankFigures:

@@ -101,6 +101,7 @@ def ranks_of(run: Run) -> Ranks | None:
             for rank, its, steps in zip(run.ranks, machines, run.steps, strict=True)
         ],
         run.together,
+        is_instrumented=run.record.is_instrumented,
     )
 
 

@@ -160,7 +160,7 @@ class TestOfTwoMachines:
         assert summary.energy.total_j == pytest.approx(100)
         assert summary.energy.j_per_sample is None
         assert (summary.energy.scope, [*summary.energy.rails]) == ("package-0 of node 0 alone", ["package-0"])
-        assert summary.notes[0].startswith("Node 1 of 2 is missing: ")
+        assert summary.notes[0].startswith("Only node 0 of 2 is here: ")
 
     def test_one_that_never_met_the_others_misses_none_of_their_directories(self, tmp_path: Path) -> None:
         record = machine_record(nnodes=2, met=None, status="failed", reason="nobody else joined")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from powerbench.analysis.causes import Cause, find_causes
 from powerbench.analysis.checked import verdict_on
@@ -323,3 +324,17 @@ class TestWhyTheWholeBecameSlower:
         (lane,) = [lane for lane in lanes_of(recorded) if lane.name == "others"]
         assert lane.values == [3.0] * 3
         assert recorded.of_workers("rss_bytes") == []
+
+
+def test_a_rank_that_was_stopped_to_be_looked_at_is_no_straggler(tmp_path: Path) -> None:
+    run = load_run(with_straggler(tmp_path / "run"))
+    named = ranks_of(run)
+    assert named is not None
+    assert named.stragglers
+
+    looked_at = replace(run.record, cell=replace(run.record.built_in, py_spy=True))
+    RunDir(run.path).write_record(looked_at)
+
+    unnamed = ranks_of(load_run(run.path))
+    assert unnamed is not None
+    assert unnamed.stragglers is None

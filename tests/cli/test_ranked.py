@@ -33,7 +33,7 @@ def test_a_directory_alone_says_who_is_missing(capsys: Screen, tmp_path: Path) -
     assert main(["report", str(other)]) == 0
     told = " ".join(capsys.readouterr().out.split())
 
-    assert "Note: Node 0 of 2 is missing: ranks and joules are those of the others alone." in told
+    assert "Note: Only node 1 of 2 is here: ranks and joules are its own." in told
     assert "covers package-0 of node 1 alone" in told
 
 
