@@ -52,12 +52,15 @@ def main() -> int:
             stderr=subprocess.DEVNULL,
             env=os.environ | variables,
         )
-        wait_for_steps(Path(folder) / "runs", supervisor)
-        used_s = seconds_of_cpu(supervisor)
-        switches = alternate(supervisor, asked.blocks)
-        share = (seconds_of_cpu(supervisor) - used_s) / (asked.blocks * BLOCK_S)
-        supervisor.send_signal(signal.SIGINT)
-        supervisor.wait()
+        try:
+            wait_for_steps(Path(folder) / "runs", supervisor)
+            used_s = seconds_of_cpu(supervisor)
+            switches = alternate(supervisor, asked.blocks)
+            share = (seconds_of_cpu(supervisor) - used_s) / (asked.blocks * BLOCK_S)
+            supervisor.send_signal(signal.SIGINT)
+            supervisor.wait()
+        finally:
+            supervisor.kill()
         ratios = ratios_of_blocks(Path(folder) / "runs/latest", switches)
     if len(ratios) < 2:
         raise SystemExit(f"in no two pairs of blocks did a whole step end within {BLOCK_S:g} s: try on a quiet machine")
