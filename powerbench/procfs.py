@@ -32,6 +32,13 @@ class OpenFile:
         return os.pread(self._fd, LOOK_BYTES, 0)
 
 
+def if_there(path: str) -> OpenFile | None:
+    """The file, or None where the kernel was built without it, or a sandbox shows none (gVisor has no vmstat)."""
+    with suppress(OSError):
+        return OpenFile(path)
+    return None
+
+
 class CoreTimes:
     """What the time of all cores has gone to. Raises OSError."""
 
@@ -47,30 +54,31 @@ class CoreTimes:
 class MemoryUse(NamedTuple):
     """What is left of the machine's memory, and what has gone through its swap since it started.
 
-    Where the swapped bytes are unknown they are None. On macOS they count pages of files too.
+    What is unknown is None. On macOS the bytes in and out count pages of files too.
     """
 
     available_bytes: int | None
-    swap_used_bytes: int
+    swap_used_bytes: int | None
     in_bytes: int | None
     out_bytes: int | None
 
 
 class MemoryFiles:
-    """The memory of the machine. Raises OSError."""
+    """The memory of the machine, as far as there are files that tell."""
 
-    def __init__(self) -> None:
-        self._meminfo = OpenFile("/proc/meminfo")
-        self._vmstat = OpenFile("/proc/vmstat")
+    def __init__(self, meminfo: str = "/proc/meminfo", vmstat: str = "/proc/vmstat") -> None:
+        self._meminfo, self._vmstat = if_there(meminfo), if_there(vmstat)
 
     def look(self) -> MemoryUse:
-        """What it holds now."""
-        sizes, counts = self._meminfo.look(), self._vmstat.look()
+        """What it holds now. Raises OSError."""
+        sizes = b"" if self._meminfo is None else self._meminfo.look()
+        counts = b"" if self._vmstat is None else self._vmstat.look()
         available_kb = number_of(b"MemAvailable:", sizes)
+        swap_kb, free_kb = number_of(b"SwapTotal:", sizes), number_of(b"SwapFree:", sizes)
         pages_in, pages_out = number_of(b"pswpin", counts), number_of(b"pswpout", counts)
         return MemoryUse(
             available_bytes=None if available_kb is None else available_kb * 1024,
-            swap_used_bytes=((number_of(b"SwapTotal:", sizes) or 0) - (number_of(b"SwapFree:", sizes) or 0)) * 1024,
+            swap_used_bytes=None if swap_kb is None or free_kb is None else (swap_kb - free_kb) * 1024,
             in_bytes=None if pages_in is None else pages_in * PAGE_BYTES,
             out_bytes=None if pages_out is None else pages_out * PAGE_BYTES,
         )
@@ -102,9 +110,7 @@ class ProcessFiles:
     def __init__(self, pid: int) -> None:
         self._stat = OpenFile(f"/proc/{pid}/stat")
         self._statm = OpenFile(f"/proc/{pid}/statm")
-        self._schedstat: OpenFile | None = None
-        with suppress(FileNotFoundError):  # where the kernel was built without
-            self._schedstat = OpenFile(f"/proc/{pid}/schedstat")
+        self._schedstat = if_there(f"/proc/{pid}/schedstat")
 
     def look(self) -> Usage:
         """What it has used by now. Raises OSError once the process is gone."""

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from powerbench.gauges import PortableProcess, memory_by_psutil
-from powerbench.procfs import CoreTimes, MemoryFiles, OpenFile, ProcessFiles, number_of, waited_s
+from powerbench.procfs import PAGE_BYTES, CoreTimes, MemoryFiles, OpenFile, ProcessFiles, number_of, waited_s
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has these files")
 
@@ -70,6 +70,17 @@ def test_the_memory_is_what_psutil_says() -> None:
     assert ours.swap_used_bytes == pytest.approx(psutil_s.swap_used_bytes, rel=0.2, abs=100e6)
     assert isinstance(ours.in_bytes, int)
     assert isinstance(ours.out_bytes, int)
+
+
+def test_what_no_file_tells_of_the_memory_is_unknown_and_not_zero(tmp_path: Path) -> None:
+    meminfo, vmstat = tmp_path / "meminfo", tmp_path / "vmstat"
+    meminfo.write_text("MemTotal:  100 kB\nMemFree:  50 kB\nSwapTotal:  20 kB\n")
+
+    assert MemoryFiles(str(meminfo), str(vmstat)).look() == (None, None, None, None)
+    meminfo.write_text("MemTotal:  100 kB\nMemAvailable:  60 kB\nSwapTotal:  20 kB\nSwapFree:  5 kB\n")
+    assert MemoryFiles(str(meminfo), str(vmstat)).look() == (60 * 1024, 15 * 1024, None, None)
+    vmstat.write_text("nr_free_pages 7\npswpin 2\npswpout 3\n")
+    assert MemoryFiles(str(meminfo), str(vmstat)).look()[2:] == (2 * PAGE_BYTES, 3 * PAGE_BYTES)
 
 
 def test_a_number_stands_beside_its_whole_name() -> None:

@@ -11,6 +11,7 @@ from msgspec import structs
 from powerbench.analysis.cycles import is_cyclic
 from powerbench.analysis.drift import DELTA, SURE_OF_DELTA, WARM_BY, Change, Fit, Noise, fit
 from powerbench.analysis.sentences import sentence, sentence_across
+from powerbench.analysis.shapes import OVER
 from powerbench.analysis.trimming import Blocks, Cut, blocks_of, cut_spikes, slow_first_steps, usable
 from powerbench.analysis.verdict import MOST_UNUSABLE, UNSTEADY, Repeats, Shape, Slowdown, Spikes, Verdict, across
 from powerbench.analysis.wander import Level, end_over_start, level_of, probability_beyond, steps_until, tenth
@@ -156,7 +157,7 @@ def _described(found: Found, trace: Trace) -> Slowdown:
         ci99=_interval(ratio),
         shape=_shape(change) if change else "cyclic" if is_cyclic(trace.log) else None,
         still_rising=change is not None and change.size > 0 and change.kind != "jump" and change.end >= STILL_FROM,
-        change=_exp(change.size) - 1 if change else None,
+        change=_exp(_size_seen(change, trace.blocks.mean)) - 1 if change else None,
         from_step=begin,
         to_step=end,
         warmup_steps=0,
@@ -166,6 +167,21 @@ def _described(found: Found, trace: Trace) -> Slowdown:
         last_s=_exp(float(trace.blocks.mean[-length:].mean())),
         n=len(trace.log),
     )
+
+
+def _size_seen(change: Change, mean: Floats) -> float:
+    """Its size as a logarithm; of a quick start no more than one of its first blocks speaks for.
+
+    A rise that is over at once within the first few steps is fitted best by a course that begins far below them.
+    """
+    import numpy as np
+
+    if change.kind != "quick":
+        return change.size
+    middle, time_constant = (np.arange(len(mean)) + 0.5) / len(mean), change.end / OVER
+    first = middle < time_constant
+    seen = abs(np.median(mean[middle > change.end]) - mean[first]) * np.exp(middle[first] / time_constant)
+    return float(np.sign(change.size)) * min(abs(change.size), float(seen.max()))
 
 
 def _exp(value: float) -> float:

@@ -82,6 +82,14 @@ class TestWithoutNoise:
         assert (found.from_step, found.to_step) == (0, 90)
         assert found.change == pytest.approx(0.15, abs=0.002)
 
+    @pytest.mark.parametrize(("fast", "n"), [(3, 300), (6, 1_000)])
+    def test_one_that_is_over_at_once_is_no_larger_than_its_steps_say(self, fast: int, n: int) -> None:
+        found = find_slowdown([0.1] * fast + [0.12] * (n - fast))
+
+        assert (found.verdict, found.shape) == ("slowdown", "saturating")
+        assert found.change is not None
+        assert 0.15 < found.change < 0.25
+
     def test_of_a_quick_start_that_slow_first_steps_hid_only_what_was_seen_is_told(self) -> None:
         found = judged(traces.saturating(0.15, 0.03), n=1_000, cv=0, spikes=0)
 

@@ -1,6 +1,6 @@
 """How often a straggler is found, and how often a rank is named that is none: simulated own work with noise.
 
-    .venv/bin/python tests/benchmarks/bench_stragglers.py
+    .venv/bin/python tests/benchmarks/bench_stragglers.py     (some three minutes)
 
 Prints for numbers of ranks and steps, spreads of the noise and its memory: the share of runs in which a rank was named
 where none is slower; in which one that is 10 % slower all the time was found; and in which one that is 20 % slower from

@@ -26,6 +26,7 @@ from tests.e2e.commands import (
     Done,
     ended,
     kill,
+    marked_ns,
     nobody_is_left,
     powerbench,
     processes_of,
@@ -309,16 +310,28 @@ class TestASteadyServer:
 @pytest.fixture(scope="module")
 def woken(tmp_path_factory: pytest.TempPathFactory) -> Measured:
     folder = tmp_path_factory.mktemp("woken")
-    with a_socket(folder / "sys", power_w=10) as machine:
-        # it wakes up behind a reading that closes the rest, and is at work long before 60 steps of warm-up are over
+    with swept(folder), a_socket(folder / "sys", power_w=10) as machine:
+        # it wakes up behind a reading that closes the rest, and another has seen it awake before the worker, which is
+        # held in its start or its warm-up, goes on to the measured steps
         asked, env = (*BY_RAPL, "--min-seconds", "2"), machine.variables
-        working = begin(*asked, env=env, output=folder / "runs", asked=asking(warmup=60))
+        working = begin(*asked, env=env, output=folder / "runs", asked=asking(warmup=WARM_UP_TO_BE_HELD_IN))
         path = running_in(folder / "runs")
-        worker_of(path)
-        rested_ns = record_of(path)["windows"]["idle"]["end_ns"]
-        wait_for(lambda: readings_of(path)[-1][0] > rested_ns, "a reading behind the rest")
+        worker = worker_of(path)
+        worker.suspend()
+        assert len(marked_ns(path)) < WARM_UP_TO_BE_HELD_IN
+        wait_for_reading_after(record_of(path)["windows"]["idle"]["end_ns"], path)
         machine.draw({"intel-rapl:0": 50})
+        wait_for_reading_after(time.monotonic_ns(), path)
+        worker.resume()
         return measured(ended(working))
+
+
+def wait_for_reading_after(moment_ns: int, run: Path) -> None:
+    wait_for(lambda: readings_of(run)[-1][0] > moment_ns, "a reading")
+
+
+WARM_UP_TO_BE_HELD_IN = 200
+"""Steps of 5 ms: a second, in which the worker must be found."""
 
 
 class TestASocketThatWakesUp:

@@ -376,6 +376,11 @@ def energies_j(points: list[Reading | Gauge], rail: str) -> list[float]:
     return [point.energy_j for point in points if isinstance(point, Reading) and point.rail == rail]
 
 
+def notes_of(meter: PowermetricsMeter) -> list[str]:
+    """Its notes, but for the one on late windows: a fake that keeps real time is late where this machine is busy."""
+    return [note for note in meter.notes() if not note.endswith("(did the machine sleep?).")]
+
+
 def test_the_first_read_gives_the_start_and_the_first_window(open_fake: Opened) -> None:
     meter = open_fake(watts={"cpu": 10, "gpu": 5, "ane": 0})
     points = meter.read()
@@ -443,7 +448,9 @@ def test_a_damaged_document_costs_its_window_only(open_fake: Opened) -> None:
     points, _ = read_until_lost(meter)
 
     assert energies_j(points, "cpu") == pytest.approx([0, 1.08, 2.16, 3.24])
-    assert meter.notes() == ["1 document of powermetrics could not be read: the energy of 0.1 s is missing."]
+    (note,) = notes_of(meter)
+    # for how long is known from the arrivals alone, and held to above
+    assert note.startswith("1 document of powermetrics could not be read: the energy of ")
 
 
 def test_a_rail_that_gives_nan_is_lost_alone(open_fake: Opened) -> None:
@@ -523,7 +530,7 @@ def test_one_that_ignores_sigterm_is_killed(open_fake: Opened) -> None:
     meter.close()
 
     assert children() == []
-    assert meter.notes() == ["powermetrics did not end when asked to and was killed."]
+    assert notes_of(meter) == ["powermetrics did not end when asked to and was killed."]
 
 
 def test_one_that_is_roots_ends_when_its_pipe_is_closed(open_fake: Opened) -> None:
@@ -532,7 +539,7 @@ def test_one_that_is_roots_ends_when_its_pipe_is_closed(open_fake: Opened) -> No
     meter.close()
 
     assert children() == []
-    assert meter.notes() == []
+    assert notes_of(meter) == []
 
 
 def test_one_that_is_roots_and_does_not_write_is_left_with_a_note(tmp_path: Path) -> None:
