@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -52,9 +53,10 @@ def describe_program() -> dict[str, Any]:
 
 
 def shown(path: Path | None) -> str:
-    """A path as one would type it here."""
+    """A path as one would type it in a shell here."""
     if path is None:
         return ""
     with suppress(ValueError, OSError):
-        return str(path.relative_to(Path.cwd()))
-    return str(path)
+        path = path.relative_to(Path.cwd())
+    text = str(path)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)

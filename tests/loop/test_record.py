@@ -14,6 +14,7 @@ from powerbench.devices.cpu import Cpu
 from powerbench.devices.timers import InstantTimer
 from powerbench.errors import PowerbenchError, Unavailable, UsageError
 from powerbench.loop.order import Order
+from powerbench.loop.program import shown
 from powerbench.loop.ranks import Rank
 from powerbench.loop.recording import Recording
 from powerbench.records import LoopCell, WorkloadRecord
@@ -42,6 +43,16 @@ class TestWhatItRefuses:
             ({"device": "gpu"}, "There is no device called 'gpu'"),
             ({"batch_size": 0}, "In record(), batch_size must be a whole number from 1 to 10,000,000, not 0."),
             ({"warmup": -1}, "In record(), warmup must be a whole number from 0 to 10,000,000, not -1."),
+            ({"warmup": None}, "In record(), warmup must be a whole number from 0 to 10,000,000, not nothing."),
+            ({"power": None}, "In record(), power must be a name, not nothing."),
+            ({"trace": "yes"}, "In record(), trace must be true or false, not 'yes'."),
+            ({"parameters": 1.5}, "In record(), parameters must be a whole number, 0 or more, not 1.5."),
+            ({"notes": [1]}, "In record(), notes must be sentences, not [1]."),
+            ({"name": ""}, "In record(), name must be a name, not ''."),
+            (
+                {"device": "cuda:x"},
+                "There is no device called 'cuda:x'; write cuda, or cuda:0 for the first of several.",
+            ),
             ({"mode": "sleeping"}, "In record(), mode must be one of inference, training, not 'sleeping'."),
             ({"name": "sleep"}, "In record(), the name sleep is that of the built-in control: choose another."),
         ],
@@ -52,6 +63,16 @@ class TestWhatItRefuses:
 
         assert str(caught.value).startswith(sentence.removesuffix("."))
         assert list(tmp_path.iterdir()) == []
+
+    def test_a_path_that_no_system_takes_is_said_at_once(self, tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match=r"File name too long; name another path\.$"):
+            a_recording(tmp_path / ("x" * 300))
+
+    def test_a_path_below_a_file_is_said_in_words_of_a_program(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+
+        with pytest.raises(PowerbenchError, match=r"File exists\. Record to another path\.$"):
+            a_recording(tmp_path / "file" / "mine").start()
 
     def test_a_meter_that_is_not_there_is_said_before_the_loop(self, tmp_path: Path) -> None:
         with pytest.raises(
@@ -101,6 +122,31 @@ class TestWhere:
 
         assert run.path is not None
         assert run.path.parent == tmp_path / "runs"
+
+
+class TestWhatItTakes:
+    def test_a_number_of_numpy_is_one(self, tmp_path: Path) -> None:
+        import numpy as np
+
+        run = recorded(tmp_path / "mine", 1, batch_size=np.int64(4), parameters=np.int64(17))
+
+        assert run.record.workload is not None
+        assert (run.record.workload.samples_per_step, run.record.workload.parameters) == (4, 17)
+
+    def test_a_note_alone_is_one_note(self, tmp_path: Path) -> None:
+        assert recorded(tmp_path / "mine", 1, notes="The fan was off.").record.notes == ["The fan was off."]
+
+    def test_a_path_in_the_home_is_there(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path))
+
+        assert recorded(Path("~/mine"), 1).path == tmp_path / "mine"
+
+    def test_a_path_is_said_as_a_shell_takes_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+
+        assert shown(tmp_path / "my run") == "'my run'"
+        assert shown(tmp_path / "-mine") == "./-mine"
+        assert shown(tmp_path / "runs" / "mine") == "runs/mine"
 
 
 class TestRanks:
