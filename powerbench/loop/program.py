@@ -22,7 +22,8 @@ def name_of_program() -> str:
 
 def how_it_ended(error: BaseException | None) -> Ended:
     """The status of a loop that was left by this error; None is its own end."""
-    if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
+    # A generator that holds the loop is closed where who asks it for more steps has had enough: like a `break`.
+    if error is None or isinstance(error, GeneratorExit) or (isinstance(error, SystemExit) and error.code in (None, 0)):
         return Ended("complete", None)
     if isinstance(error, KeyboardInterrupt):
         return Ended("interrupted", "stopped by Ctrl-C")

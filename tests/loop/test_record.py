@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 from typing import Any, ClassVar
 
 import pytest
@@ -217,6 +219,25 @@ class TestTrouble:
         done = load_run(tmp_path / "mine")
         assert done.steps[0].stage == ["step", "pause", "step"]
         assert done.record.notes == ["A step ended in a pause; it ended the pause, and is not counted."]
+
+    def test_of_a_pause_in_the_middle_of_a_step_is_a_note(self, tmp_path: Path) -> None:
+        with a_recording(tmp_path / "mine") as run:
+            run.step()
+            time.sleep(0.02)
+            with run.pause():
+                pass
+            run.step()
+
+        (note,) = load_run(tmp_path / "mine").record.notes
+        assert note.startswith("A pause began long after the last step(), in the middle of a step")
+
+    def test_with_steps_of_one_other_thread_is_none(self, tmp_path: Path) -> None:
+        with a_recording(tmp_path / "mine") as run:
+            thread = Thread(target=run.step)
+            thread.start()
+            thread.join()
+
+        assert load_run(tmp_path / "mine").record.notes == []
 
     def test_with_a_closed_stderr_is_none(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for stderr in (None, closed()):
