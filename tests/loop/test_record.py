@@ -38,6 +38,11 @@ def recorded(path: Path, count: int, **options: Any) -> Run:
     return load_run(run.path)
 
 
+def test_what_there_is_shows_before_it_is_imported() -> None:
+    assert {"record", "Recording", "PowerbenchCallback", "PowerbenchError"} <= set(dir(powerbench))
+    assert powerbench.PowerbenchError is PowerbenchError
+
+
 class TestWhatItRefuses:
     @pytest.mark.parametrize(
         ("options", "sentence"),
