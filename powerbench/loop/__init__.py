@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from operator import index
@@ -100,12 +100,14 @@ def _told(key: str, value: object) -> Any:
         raise UsageError(str(error)) from error
 
 
-def _plain(value: object) -> object:
+def _plain(value: Any) -> Any:
     """Python's own number for one of numpy or torch, as programs have them; anything else as it is."""
-    if isinstance(value, bool | int | float):
+    if isinstance(value, bool | str | bytes):
         return value
-    with suppress(TypeError, ValueError):
-        return index(value)  # type: ignore[arg-type]  # what has no __index__ is a TypeError
+    numbers: tuple[Callable[[Any], int | float], ...] = (index, float)
+    for number in numbers:
+        with suppress(TypeError, ValueError, OverflowError):
+            return number(value)  # what is no such number is a TypeError
     return value
 
 

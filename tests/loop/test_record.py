@@ -135,10 +135,12 @@ class TestWhatItTakes:
     def test_a_number_of_numpy_is_one(self, tmp_path: Path) -> None:
         import numpy as np
 
-        run = recorded(tmp_path / "mine", 1, batch_size=np.int64(4), parameters=np.int64(17))
+        of_numpy = {"batch_size": np.int64(4), "parameters": np.int64(17), "idle_seconds": np.float32(0.5)}
+        run = recorded(tmp_path / "mine", 1, **of_numpy)
 
         assert run.record.workload is not None
         assert (run.record.workload.samples_per_step, run.record.workload.parameters) == (4, 17)
+        assert run.record.the_cell.idle_seconds == 0.5
 
     def test_a_note_alone_is_one_note(self, tmp_path: Path) -> None:
         assert recorded(tmp_path / "mine", 1, notes="The fan was off.").record.notes == ["The fan was off."]
