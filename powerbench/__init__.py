@@ -4,6 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # as type checkers know it; typing itself takes longer to import than all of this
 if TYPE_CHECKING:
+    from powerbench.errors import PowerbenchError as PowerbenchError
     from powerbench.loop import Recording as Recording
     from powerbench.loop import record as record
     from powerbench.loop.trainer import PowerbenchCallback as PowerbenchCallback
@@ -15,6 +16,7 @@ _LIBRARY = {
     "record": "powerbench.loop",
     "Recording": "powerbench.loop",
     "PowerbenchCallback": "powerbench.loop.trainer",
+    "PowerbenchError": "powerbench.errors",
 }
 
 
@@ -25,3 +27,8 @@ def __getattr__(name: str) -> object:
     from importlib import import_module
 
     return getattr(import_module(_LIBRARY[name]), name)
+
+
+def __dir__() -> list[str]:
+    """What a prompt completes: the library too, before it is imported."""
+    return sorted({*globals(), *_LIBRARY})

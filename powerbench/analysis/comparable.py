@@ -13,9 +13,11 @@ import msgspec
 
 from powerbench.analysis.ranks import on_ranks
 from powerbench.errors import PowerbenchError
-from powerbench.records import LoopCell, RunRecord
+from powerbench.records import Cell, LoopCell, RunRecord
 from powerbench.units import byte_size, enumerated, shape
 
+# What says of a loop of one's own which steps it makes.
+TOLD = ("mode", "batch_size", "sequence_length", "dtype")
 # Equal on both sides, or there is no comparison.
 DATA = ("dataset", "text_column", "split", "pad", "include_data")
 SAME = ("model", "mode", "weights", "batch_size", "sequence_length", "accumulation", *DATA, "copy", "phases", "ranks")
@@ -155,6 +157,8 @@ def facts(record: RunRecord) -> dict[str, str]:
     for name in ("memory_bytes", "swap_bytes"):
         if found.get(name) is not None:
             found[name] = byte_size(found[name])
+    if record.loop and record.workload is not None:  # of the built-in one they follow from the key
+        found["parameters"] = record.workload.parameters
     if record.device is not None:
         found |= {"device_name": record.device.name, "timer": record.device.timer}
     found["meters"] = ", ".join(sorted({rail.source for rail in record.rails.values()})) or "none"
@@ -179,6 +183,11 @@ def in_words(cell: LoopCell) -> str:
     return ", ".join(filter(None, (cell.model, cell.mode, shape(cell.batch_size, cell.sequence_length)))) + on_ranks(
         cell
     )
+
+
+def untold(cell: LoopCell) -> list[str]:
+    """What a program did not tell of its steps; of the built-in loop all is known."""
+    return [] if isinstance(cell, Cell) else [name for name in TOLD if getattr(cell, name) is None]
 
 
 def _written(value: object) -> str:

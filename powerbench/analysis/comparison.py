@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from msgspec import Struct
 
-from powerbench.analysis.comparable import Unmatched, in_words, is_one_device, key_of, match, what_differs
+from powerbench.analysis.comparable import Unmatched, in_words, is_one_device, key_of, match, untold, what_differs
 from powerbench.analysis.compare import (
     Ratio,
     Ratios,
@@ -23,7 +23,7 @@ from powerbench.analysis.slowdown import FEWEST
 from powerbench.errors import PowerbenchError
 from powerbench.records import IN_WORDS, RunRecord, Status
 from powerbench.rundir.load import Run
-from powerbench.units import counted
+from powerbench.units import counted, enumerated
 
 # What a cell can come to on both sides alike: no figure, and none to be had.
 SAME_ENDINGS: tuple[Status, ...] = ("oom", "swapping", "timeout", "unavailable")
@@ -32,6 +32,8 @@ INSTRUMENTED = (
     "py-spy stopped the worker at each look (--py-spy), so these are not the latency and the joules of the cell; "
     "measure it without"
 )
+
+TAKING_TURNS = "Cells of one sweep, and the two interpreters of `powerbench run --against`, are measured in turns."
 
 Outcome = Literal["passed", "regressed", "inconclusive", "could not measure"]
 
@@ -261,10 +263,20 @@ def _merged(
 
 def _notes(cell: _Cell) -> Iterator[str]:
     """What a reader must know to read the ratios right."""
+    is_own = cell.records[0][0].loop
     if min(cell.compared.processes) == 1:
+        how = (
+            "Run the program three or more times a side" if is_own else "Measure three or more a side with --repeats 3"
+        )
         yield (
             "One process on a side: the interval is from blocks of its steps, and says nothing of how two processes of "
-            "one program differ. Measure three or more a side with --repeats 3; ten tell more."
+            f"one program differ. {how}; ten tell more."
+        )
+    unknown = untold(cell.records[0][0].the_cell)
+    if unknown:
+        yield (
+            f"The program did not tell the {enumerated(unknown)} of its steps: that those of A and of B are alike is "
+            "taken from the name of the loop alone."
         )
     for name, processes in zip("AB", cell.processes, strict=True):
         parts = sum(not one.is_whole for one in processes)
@@ -292,10 +304,8 @@ def _notes(cell: _Cell) -> Iterator[str]:
         )
     before = _measured_before(*cell.records)
     if before is not None:
-        yield (
-            f"All of {before} was measured first: what drifted in between is in the ratio. Cells of one sweep, and the "
-            "two interpreters of `powerbench run --against`, are measured in turns."
-        )
+        in_turns = "Run A and B in turns." if is_own else TAKING_TURNS
+        yield f"All of {before} was measured first: what drifted in between is in the ratio. {in_turns}"
 
 
 def _instead(verdicts: Sequence[str]) -> str:

@@ -121,10 +121,12 @@ def device_of_program(name: str) -> Device:
 
     Raises UsageError for a name that no device has.
     """
-    kind, _, index = name.partition(":")
+    kind, colon, index = name.partition(":")
     chosen = choose_device(kind)
+    if colon and not index.isdecimal():
+        raise UsageError(f"There is no device called {name!r}; write {kind}, or {kind}:0 for the first of several.")
     if chosen == "cuda":
-        return Cuda(index=int(index) if index.isdecimal() else local_rank())
+        return Cuda(index=int(index) if colon else local_rank())
     return DEVICES[chosen]
 
 

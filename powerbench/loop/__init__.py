@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
+from operator import index
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from powerbench.devices import device_of_program
 from powerbench.errors import PowerbenchError, UsageError
@@ -17,11 +19,12 @@ from powerbench.loop.recording import Pause, Recording
 from powerbench.profile import IDLE_S
 from powerbench.records import Limits, LoopCell, WorkloadRecord
 from powerbench.rundir import RECORD, program_run_name
-from powerbench.settings import checked
+from powerbench.settings import checked, written
 
 __all__ = ["Pause", "Recording", "record"]
 
 IN_RECORD = "In record(), "
+SHOWN = {"model": "name"}  # settings that have another name here
 
 
 def record(
@@ -72,23 +75,57 @@ def record(
     """
     chosen = device_of_program(str(device))
     asked = {
-        **{"warmup": warmup, "mode": mode, "batch_size": batch_size, "sequence_length": sequence_length},
-        **{"accumulation": accumulation, "dtype": dtype, "idle_seconds": idle_seconds, "power": power},
+        **{"mode": mode, "batch_size": batch_size, "sequence_length": sequence_length, "accumulation": accumulation},
+        **{"dtype": dtype, "idle_seconds": idle_seconds},
         **{"sync_every": chosen.default_sync_every if sync_every is None else sync_every},
-        **{"model": _name(name), "py_spy": py_spy},
     }
-    try:
-        told = {key: checked(key, value, IN_RECORD) for key, value in asked.items() if value is not None}
-    except PowerbenchError as error:
-        raise UsageError(str(error)) from error
+    always = {"power": power, "warmup": warmup, "trace": trace, "py_spy": py_spy, "model": _name(name)}
+    known = always | {key: value for key, value in asked.items() if value is not None}
+    told = {key: _told(key, value) for key, value in known.items()}
     rank = Rank.of()
     told["power"] = rank.power(told["power"])
-    cell = LoopCell(device=chosen.name, trace=trace, limits=Limits(swap_out_mb=None), **told)
-    where = rank.place(_place(None if path is None else Path(path), cell)).absolute()
-    order = Order(path=str(where), cell=cell, program=name_of_program(), notes=[*notes, *rank.notes()])
-    samples = None if batch_size is None else batch_size * (accumulation or 1)
-    workload = WorkloadRecord(samples_per_step=samples, parameters=parameters)
+    cell = LoopCell(device=chosen.name, limits=Limits(swap_out_mb=None), **told)
+    where = rank.place(_place(None if path is None else Path(path).expanduser(), cell)).absolute()
+    order = Order(path=str(where), cell=cell, program=name_of_program(), notes=[*_sentences(notes), *rank.notes()])
+    samples = None if cell.batch_size is None else cell.batch_size * (cell.accumulation or 1)
+    workload = WorkloadRecord(samples_per_step=samples, parameters=_parameters(parameters))
     return Recording(order, chosen, workload, quiet=quiet)
+
+
+def _told(key: str, value: object) -> Any:
+    """A setting as records have it. Raises UsageError."""
+    try:
+        return checked(key, _plain(value), IN_RECORD, shown=SHOWN.get(key))
+    except PowerbenchError as error:
+        raise UsageError(str(error)) from error
+
+
+def _plain(value: Any) -> Any:
+    """Python's own number for one of numpy or torch, as programs have them; anything else as it is."""
+    if isinstance(value, bool | str | bytes):
+        return value
+    numbers: tuple[Callable[[Any], int | float], ...] = (index, float)
+    for number in numbers:
+        with suppress(TypeError, ValueError, OverflowError):
+            return number(value)  # what is no such number is a TypeError
+    return value
+
+
+def _parameters(count: object) -> int | None:
+    plain = _plain(count)
+    if plain is None or (isinstance(plain, int) and not isinstance(plain, bool) and plain >= 0):
+        return plain
+    raise UsageError(f"{IN_RECORD}parameters must be a whole number, 0 or more, not {written(count)}.")
+
+
+def _sentences(notes: object) -> list[str]:
+    """The notes as a list; one alone may come without it."""
+    if isinstance(notes, str):
+        return [notes]
+    each: list[Any] = list(notes) if isinstance(notes, Iterable) else [notes]
+    if all(isinstance(note, str) for note in each):
+        return each
+    raise UsageError(f"{IN_RECORD}notes must be sentences, not {written(notes)}.")
 
 
 def _name(name: str | None) -> str:
@@ -99,6 +136,12 @@ def _name(name: str | None) -> str:
 
 def _place(path: Path | None, cell: LoopCell) -> Path:
     """The folder of the run, which may yet get a number behind its name."""
-    if path is None or (path.is_dir() and not (path / RECORD).exists()):
+    try:
+        is_parent = path is not None and path.is_dir() and not (path / RECORD).exists()
+    except OSError as error:
+        raise UsageError(
+            f"{IN_RECORD}nothing can be recorded to {path}: {error.strerror}; name another path."
+        ) from error
+    if path is None or is_parent:
         return (path or Path("runs")) / program_run_name(cell, datetime.now(UTC))
     return path

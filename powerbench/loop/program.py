@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -21,7 +22,8 @@ def name_of_program() -> str:
 
 def how_it_ended(error: BaseException | None) -> Ended:
     """The status of a loop that was left by this error; None is its own end."""
-    if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
+    # A generator that holds the loop is closed where who asks it for more steps has had enough: like a `break`.
+    if error is None or isinstance(error, GeneratorExit) or (isinstance(error, SystemExit) and error.code in (None, 0)):
         return Ended("complete", None)
     if isinstance(error, KeyboardInterrupt):
         return Ended("interrupted", "stopped by Ctrl-C")
@@ -52,9 +54,10 @@ def describe_program() -> dict[str, Any]:
 
 
 def shown(path: Path | None) -> str:
-    """A path as one would type it here."""
+    """A path as one would type it in a shell here."""
     if path is None:
         return ""
     with suppress(ValueError, OSError):
-        return str(path.relative_to(Path.cwd()))
-    return str(path)
+        path = path.relative_to(Path.cwd())
+    text = str(path)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)

@@ -32,6 +32,9 @@ from powerbench.worker import REPORT_EVERY_NS, Reporter
 # What marks and events may raise: torch's errors are RuntimeErrors, a full disk is an OSError.
 TROUBLE = (RuntimeError, OSError, ValueError, IndexError)
 
+# How long behind a step a pause may come, of that step and at least, without being in the middle of the next.
+A_PART, A_WHILE_NS = 0.5, 10_000_000
+
 _living: WeakSet[Recording] = WeakSet()
 
 
@@ -116,7 +119,7 @@ class Recording:
         cell = self._order.cell
         if cell.py_spy:
             be_looked_at(rundir, self._events, rank=0, supervisor=pipe.pid, rate_hz=cell.py_spy_rate)
-        self._thread = get_ident()
+        self._thread: int | None = None  # the one that marks; the first step tells
         self._left = len(self._marks.view) // 2 - 1
         self._device.synchronize()
         self._report_ns = self._timer.mark()
@@ -153,6 +156,7 @@ class Recording:
         """
         if self._is_marking:
             try:
+                self._tell_if_late(time.monotonic_ns())
                 self._timer.fence()
                 self._timer.settle()
             except TROUBLE as error:
@@ -160,6 +164,19 @@ class Recording:
             else:
                 self._is_marking, self._is_paused = False, True
         return Pause(self)
+
+    def _tell_if_late(self, now_ns: int) -> None:
+        """A pause in the middle of a step takes what was done of it so far, and the step seems short."""
+        stamps = self._marks.view
+        at = len(stamps) - 2 * self._left  # the boundary that comes next
+        if at < 4:
+            return
+        before_ns, last_ns = (max(abs(stamps[i]), stamps[i + 1]) for i in (at - 4, at - 2))
+        if now_ns - last_ns > max(A_WHILE_NS, A_PART * (last_ns - before_ns)):
+            self._note(
+                "A pause began long after the last step(), in the middle of a step; what was done of that before the "
+                "pause is in no figure: pause right behind step()."
+            )
 
     def resume(self) -> None:
         """End a pause: the next step begins now. Without a `pause`, all since the end of the last step was one."""
@@ -226,9 +243,12 @@ class Recording:
 
     def _look(self, now_ns: int) -> None:
         """About once a second, right behind a mark."""
-        if get_ident() != self._thread:
-            self._thread = get_ident()
-            self._note("Steps were marked from several threads: where these ran at once, their times mean nothing.")
+        before, self._thread = self._thread, get_ident()
+        if before not in (None, self._thread):
+            self._note(
+                "Steps were marked from several threads: where these ran at once, some are missing, and the times mean "
+                "nothing."
+            )
         if now_ns >= self._report_ns:
             self._timer.settle()
             self._report_ns = now_ns + REPORT_EVERY_NS
@@ -237,7 +257,13 @@ class Recording:
             except OSError as error:
                 self._note(f"What the device's memory held could not be written: {error.strerror}.")
             if self._pipe is not None and not self._pipe.is_alive():
-                self._note("The process that records is gone: nothing but the steps is recorded from there on.")
+                self._go_on_alone()
+
+    def _go_on_alone(self) -> None:
+        if self._marks.are_there:
+            self._note("The process that records is gone: nothing but the steps is recorded from there on.")
+        else:  # told to stop, it has folded the marks, and removed them
+            self._give_up("The process that records was stopped and has ended the record: later steps are in none.")
 
     def _not_marking(self) -> None:
         if self._is_paused:

@@ -35,6 +35,7 @@ from powerbench.spying import AS_ROOT, Spy
 LOOK_PERIOD_S = 0.25
 # The last edge lies between two readings: how long the one behind it is waited for, beyond some periods of the meter.
 LAST_READING_S, LAST_PERIODS = 0.5, 3
+NEVER_BEGUN = "it was given up before the first step: by Ctrl-C, an error, or the end of the program"
 GONE = "the program ended without ending its record: it was killed, crashed, or left by os._exit"
 
 
@@ -201,6 +202,8 @@ class Beside:
             return Ended(end["outcome"], end["message"])
         if not self._inbox.empty():
             return Ended("interrupted", "the process that records it was stopped by a signal")
+        if not reached:
+            return Ended("interrupted", NEVER_BEGUN)
         kill = evidence_of_kill(self._kills_before, out_of_memory_kills(), None)
         return Ended("interrupted", GONE) if kill is None else Ended("oom", f"the program is gone: {kill}")
 

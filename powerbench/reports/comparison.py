@@ -69,8 +69,15 @@ def _one_cell(cell: Compared) -> Iterator[str]:
     yield cell.title
     yield ""
     ratios = (cell.latency_ms, cell.samples_per_s, cell.j_per_step)
-    rows = [(label, ratio) for label, ratio in zip(QUANTITIES, ratios, strict=True) if ratio is not None]
+    labels = [of_what(label, [ratio]) for label, ratio in zip(QUANTITIES, ratios, strict=True)]
+    rows = [(label, ratio) for label, ratio in zip(labels, ratios, strict=True) if ratio is not None]
     yield from _table("", rows)
+
+
+def of_what(label: str, ratios: Sequence[Ratio | None]) -> str:
+    """The label of these; where nobody told how many samples a step has, the rate is one of steps."""
+    has_samples = any(ratio is not None and ratio.a is not None for ratio in ratios)
+    return label if has_samples else label.replace("Samples", "Steps").replace("samples", "steps")
 
 
 def _many_cells(comparison: Comparison) -> Iterator[str]:
@@ -90,7 +97,7 @@ def _many_cells(comparison: Comparison) -> Iterator[str]:
         mean = getattr(comparison.geometric_mean, of) if comparison.geometric_mean is not None else None
         yield from [] if first else [""]
         first = False
-        yield title
+        yield of_what(title, [ratio for _, ratio in rows])
         yield from _table("", [*rows, *([("geometric mean", mean)] if mean is not None else [])])
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
-from powerbench.records import SYNTHETIC, LoopCell
+from powerbench.records import SYNTHETIC, Cell, LoopCell
 from powerbench.reports.entries import Entry, Machine
 from powerbench.reports.grid import IN_WORDS, Column, Row, Section
 from powerbench.units import enumerated
@@ -36,11 +37,11 @@ def labels_of(sections: Sequence[Section], names: dict[Machine, str]) -> dict[Co
     """A name for each column: its machine, and what tells it from others of the same machine, unless it is usual."""
     everywhere = [column for section in sections for column in section.columns]
     labels: dict[Column, str] = {}
-    for section in sections:
-        for column in section.columns:
-            words = [*_telling(column, everywhere), *_not_recorded(column, section.columns)]
-            vintage = [column.published] if column.published else []
-            labels[column] = ", ".join([names[column.machine], *vintage, *words])
+    for column in everywhere:
+        unknown = (_not_recorded(column, section.columns) for section in sections if column in section.columns)
+        words = [*_telling(column, everywhere), *dict.fromkeys(chain.from_iterable(unknown))]
+        vintage = [column.published] if column.published else []
+        labels[column] = ", ".join([names[column.machine], *vintage, *words])
     return labels
 
 
@@ -53,7 +54,7 @@ def _telling(column: Column, columns: Sequence[Column]) -> Iterable[str]:
 
 
 def _not_recorded(column: Column, columns: Sequence[Column]) -> Iterable[str]:
-    """Of columns in one section, what an old run does not tell and another does."""
+    """Of columns in one section, what an old run or a program of one's own does not tell and another does."""
     same = [it for it in columns if it[:3] == column[:3]]
     for name in ORDER:
         if column.setting(name) is None and any(it.setting(name) is not None for it in same):
@@ -66,12 +67,17 @@ def facts_of(label: str, columns: Sequence[Column], sections: Sequence[Section])
     Of the published ones it is the torch: their settings are all the same.
     """
     facts: list[str] = []
+    told: set[str] = set()
     for name in ORDER[:1] if columns[0].published else ORDER:
         values = {column.setting(name) for column in columns} - {None}
         if name in USUAL and values <= {USUAL[name]} and not _differs(name, sections):
             continue
         found = [IN_WORDS[name](value) for value in sorted(values, key=str)] or _unknown(name, columns)
-        facts += [word for word in found if word and word not in label]
+        words = [word for word in found if word and word not in label]
+        facts += words
+        told |= {name} if words else set()
+    if any(_untold(entry, column) & told for column in columns for entry in entries_in([column], sections)):
+        facts.append("not all of it recorded of every run")
     return [*facts, *_of_joules(columns, sections), *_of_publication(columns, sections)]
 
 
@@ -91,6 +97,12 @@ def described(sections: Sequence[Section], labels: dict[Column, str]) -> list[tu
 
 def _unknown(name: str, columns: Sequence[Column]) -> list[str]:
     return ["torch not stated"] if name == "torch" and any(column.published for column in columns) else []
+
+
+def _untold(entry: Entry, column: Column) -> set[str]:
+    """The settings that a program did not tell of its own loop; of the built-in one all are known."""
+    is_own = entry.cell is not None and not isinstance(entry.cell, Cell)
+    return {name for name in ORDER if is_own and column.setting(name) is None}
 
 
 def _differs(name: str, sections: Sequence[Section]) -> bool:
@@ -198,6 +210,8 @@ def _is_published(row: Row, section: Section) -> bool:
 
 def _other_than_published(cell: LoopCell) -> Iterable[str]:
     """What of a cell differs from the published script: float32, no accumulation, dropout off, a blocking copy."""
+    if not isinstance(cell, Cell):
+        yield "a loop of its own, of which not all is known"
     if cell.dtype != "float32":
         yield f"{cell.dtype or 'unknown precision'}, theirs float32"
     if (cell.accumulation or 1) > 1:

@@ -25,7 +25,7 @@ def cell_in_words(section: Section, row: Row, sections: Sequence[Section]) -> st
     """`training batch 16 x sequence 128`, with the model where there are several."""
     model = [section.model] if len({it.model for it in sections}) > 1 else []
     mode = [section.mode] if section.mode else []
-    return " ".join([*model, *mode, in_words(row)])
+    return " ".join(filter(None, [*model, *mode, in_words(row)]))
 
 
 def in_words(row: Row) -> str:

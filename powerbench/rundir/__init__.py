@@ -126,7 +126,7 @@ def create_named_dir(path: Path) -> RunDir:
 
     Raises PowerbenchError where nothing can be written.
     """
-    return _create(path.parent, path.name)
+    return _create(path.parent, path.name, elsewhere="Record to another path")
 
 
 def create_recording_dir(parent: Path, command: Sequence[str] | None, *, now: datetime | None = None) -> RunDir:
@@ -140,14 +140,12 @@ def create_sweep_dir(parent: Path, profile: str, *, now: datetime | None = None)
     return _create(parent, f"{_stamp(now or datetime.now(UTC))}-{slug(profile)}")
 
 
-def _create(parent: Path, name: str) -> RunDir:
+def _create(parent: Path, name: str, *, elsewhere: str = "Choose another folder with --output") -> RunDir:
     try:
         parent.mkdir(parents=True, exist_ok=True)
         path = _make_unique(parent, name)
     except OSError as error:
-        raise PowerbenchError(
-            f"Cannot make a run directory in {parent}: {error.strerror}. Choose another folder with --output."
-        ) from error
+        raise PowerbenchError(f"Cannot make a run directory in {parent}: {error.strerror}. {elsewhere}.") from error
     return RunDir(path)
 
 

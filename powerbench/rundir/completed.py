@@ -106,7 +106,7 @@ def with_sampled_peak(record: RunRecord, rundir: RunDir) -> RunRecord:
     """`record` with the largest sampled resident memory as its peak, for a worker that could not tell its own."""
     gauges = read_telemetry(rundir.telemetry)
     sampled = {rank: [value for _, value in gauges.get(f"worker{rank}.rss_bytes", [])] for rank in record.own_ranks}
-    of = "the worker's resident memory, as sampled"
+    of = f"the {'program' if record.loop else 'worker'}'s resident memory, as sampled"
     peaks = {
         rank: msgspec.structs.replace(record, peak_memory_bytes=int(max(values)), peak_memory_of=of)
         for rank, values in sampled.items()

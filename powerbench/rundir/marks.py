@@ -44,6 +44,11 @@ class GrowingMarks:
         self._path = path
         self.view = memoryview(new_mapped_file(path, FIRST_ROOM * BYTES_A_MARK)).cast("q")
 
+    @property
+    def are_there(self) -> bool:
+        """Whether somebody will read them: the other process removes them when it ends."""
+        return self._path.exists()
+
     def has_grown(self) -> bool:
         """Map what has been added to the file; `view` is then of all of it. False where nothing can be added."""
         try:

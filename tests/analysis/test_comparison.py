@@ -13,7 +13,7 @@ from powerbench.analysis.compare import Ratio
 from powerbench.analysis.comparison import Compared, Comparison, NotCompared, compare_runs
 from powerbench.analysis.gate import judge
 from powerbench.errors import PowerbenchError
-from powerbench.records import Clock, EnergyCurve, StepTrace
+from powerbench.records import Clock, EnergyCurve, LoopCell, StepTrace, WorkloadRecord
 from powerbench.rundir.load import Run
 from powerbench.rundir.many import Runs
 from tests.rundir import MS, START, a_cell, a_rail, a_record, steps_lasting
@@ -147,6 +147,21 @@ class TestNotes:
         [note] = compared(repeats("a", 20, 20, 20), repeats("b", 20)).notes
 
         assert note.startswith("One process on a side: the interval is from blocks of its steps, ")
+
+    def test_say_of_loops_of_ones_own_what_nobody_told(self) -> None:
+        cell = LoopCell(device="cpu", model="mine", mode="training", batch_size=4, warmup=0, sync_every=1)
+        of_loops: dict[str, Any] = {"cell": cell, "loop": True}
+        of_a = run("a", *[20] * 100, **of_loops, workload=WorkloadRecord(samples_per_step=4, parameters=1000))
+        of_b = run("b", *[20] * 100, **of_loops, workload=WorkloadRecord(samples_per_step=4, parameters=2000))
+
+        comparison = compared([of_a], [of_b])
+
+        assert comparison.differs["parameters"] == (["1000"], ["2000"])
+        assert (
+            "The program did not tell the sequence_length and dtype of its steps: that those of A and of B are alike "
+            "is taken from the name of the loop alone."
+        ) in comparison.notes
+        assert not [note for note in comparison.notes if "--" in note]  # no option of ours repeats a program
 
     def test_say_that_runs_were_short(self) -> None:
         short = [run("b", *[20] * 5), run("c", *[20] * 100)]

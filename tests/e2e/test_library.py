@@ -234,6 +234,12 @@ ENDINGS = {
         ("failed", "an exception left the loop: KeyError: 'lost'"),
         1,
     ),
+    "enough of a generator": (
+        "def each():\n    with recording as run:\n        while True:\n            steps(run, 1)\n            yield\n"
+        "numbers = zip(range(20), each())\nlist(numbers)\ndel numbers\n",
+        ("complete", None),
+        0,
+    ),
     "its own end": ("run = recording.start()\nsteps(run, 20)\nrun.stop()\nrun.stop()\n", ("complete", None), 0),
 }
 
@@ -341,6 +347,37 @@ class TestFromOutside:
         for before, after in pairwise(rows_of(path)):
             assert before.end_ns == after.start_ns
         nobody_is_left(tmp_path)
+
+    def test_a_process_beside_that_is_told_to_stop_ends_the_record_and_the_program_says_so(
+        self, tmp_path: Path
+    ) -> None:
+        text = "with recording as run:\n    steps(run, 30)\n    sys.stdin.readline()\n    steps(run, 700)\n"
+        path = tmp_path / "mine"
+        with swept(tmp_path):
+            script = tmp_path / "train.py"
+            script.write_text(STEPPING + text)
+            process = start(path, command=(sys.executable, str(script)), stdin=subprocess.PIPE)
+            stepping(path)
+            supervisor_of(path).terminate()
+            wait_for(lambda: is_ended(path), "the end of the record")
+            wait_for(lambda: not (path / "marks-0.bin").exists(), "the end of the marks")
+            done = ended_after(process, "\n")
+
+        assert done.status == 0, done.stderr
+        assert done.stderr.count("has ended the record: later steps are in none.") == 1
+        assert load_run(path).record.reason == "the process that records it was stopped by a signal"
+
+    def test_ctrl_c_before_the_first_step_is_said(self, tmp_path: Path) -> None:
+        with swept(tmp_path), a_socket(tmp_path / "sys", WATTS) as socket:
+            text = STEPPING.replace('power="none"', 'power="rapl", idle_seconds=60') + ENDLESSLY
+            process = run_script(tmp_path, text, tmp_path / "mine", env=socket.variables)
+            wait_for(lambda: (tmp_path / "mine" / "run.json").exists(), "the record")
+            process.send_signal(signal.SIGINT)
+            ended(process)
+            record = wait_for(lambda: is_ended(tmp_path / "mine"), "the end of the record")
+
+        assert record["status"] == "interrupted"
+        assert record["reason"].startswith("it was given up before the first step")
 
     def test_the_loss_of_the_process_beside_is_a_note_and_costs_no_step(self, tmp_path: Path) -> None:
         text = "with recording as run:\n    steps(run, 30)\n    sys.stdin.readline()\n    steps(run, 700)\n"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 from typing import Any, ClassVar
 
 import pytest
@@ -14,6 +16,7 @@ from powerbench.devices.cpu import Cpu
 from powerbench.devices.timers import InstantTimer
 from powerbench.errors import PowerbenchError, Unavailable, UsageError
 from powerbench.loop.order import Order
+from powerbench.loop.program import shown
 from powerbench.loop.ranks import Rank
 from powerbench.loop.recording import Recording
 from powerbench.records import LoopCell, WorkloadRecord
@@ -35,6 +38,11 @@ def recorded(path: Path, count: int, **options: Any) -> Run:
     return load_run(run.path)
 
 
+def test_what_there_is_shows_before_it_is_imported() -> None:
+    assert {"record", "Recording", "PowerbenchCallback", "PowerbenchError"} <= set(dir(powerbench))
+    assert powerbench.PowerbenchError is PowerbenchError
+
+
 class TestWhatItRefuses:
     @pytest.mark.parametrize(
         ("options", "sentence"),
@@ -42,6 +50,16 @@ class TestWhatItRefuses:
             ({"device": "gpu"}, "There is no device called 'gpu'"),
             ({"batch_size": 0}, "In record(), batch_size must be a whole number from 1 to 10,000,000, not 0."),
             ({"warmup": -1}, "In record(), warmup must be a whole number from 0 to 10,000,000, not -1."),
+            ({"warmup": None}, "In record(), warmup must be a whole number from 0 to 10,000,000, not nothing."),
+            ({"power": None}, "In record(), power must be a name, not nothing."),
+            ({"trace": "yes"}, "In record(), trace must be true or false, not 'yes'."),
+            ({"parameters": 1.5}, "In record(), parameters must be a whole number, 0 or more, not 1.5."),
+            ({"notes": [1]}, "In record(), notes must be sentences, not [1]."),
+            ({"name": ""}, "In record(), name must be a name, not ''."),
+            (
+                {"device": "cuda:x"},
+                "There is no device called 'cuda:x'; write cuda, or cuda:0 for the first of several.",
+            ),
             ({"mode": "sleeping"}, "In record(), mode must be one of inference, training, not 'sleeping'."),
             ({"name": "sleep"}, "In record(), the name sleep is that of the built-in control: choose another."),
         ],
@@ -52,6 +70,16 @@ class TestWhatItRefuses:
 
         assert str(caught.value).startswith(sentence.removesuffix("."))
         assert list(tmp_path.iterdir()) == []
+
+    def test_a_path_that_no_system_takes_is_said_at_once(self, tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match=r"File name too long; name another path\.$"):
+            a_recording(tmp_path / ("x" * 300))
+
+    def test_a_path_below_a_file_is_said_in_words_of_a_program(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+
+        with pytest.raises(PowerbenchError, match=r"File exists\. Record to another path\.$"):
+            a_recording(tmp_path / "file" / "mine").start()
 
     def test_a_meter_that_is_not_there_is_said_before_the_loop(self, tmp_path: Path) -> None:
         with pytest.raises(
@@ -101,6 +129,33 @@ class TestWhere:
 
         assert run.path is not None
         assert run.path.parent == tmp_path / "runs"
+
+
+class TestWhatItTakes:
+    def test_a_number_of_numpy_is_one(self, tmp_path: Path) -> None:
+        import numpy as np
+
+        of_numpy = {"batch_size": np.int64(4), "parameters": np.int64(17), "idle_seconds": np.float32(0.5)}
+        run = recorded(tmp_path / "mine", 1, **of_numpy)
+
+        assert run.record.workload is not None
+        assert (run.record.workload.samples_per_step, run.record.workload.parameters) == (4, 17)
+        assert run.record.the_cell.idle_seconds == 0.5
+
+    def test_a_note_alone_is_one_note(self, tmp_path: Path) -> None:
+        assert recorded(tmp_path / "mine", 1, notes="The fan was off.").record.notes == ["The fan was off."]
+
+    def test_a_path_in_the_home_is_there(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path))
+
+        assert recorded(Path("~/mine"), 1).path == tmp_path / "mine"
+
+    def test_a_path_is_said_as_a_shell_takes_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+
+        assert shown(tmp_path / "my run") == "'my run'"
+        assert shown(tmp_path / "-mine") == "./-mine"
+        assert shown(tmp_path / "runs" / "mine") == "runs/mine"
 
 
 class TestRanks:
@@ -171,6 +226,25 @@ class TestTrouble:
         done = load_run(tmp_path / "mine")
         assert done.steps[0].stage == ["step", "pause", "step"]
         assert done.record.notes == ["A step ended in a pause; it ended the pause, and is not counted."]
+
+    def test_of_a_pause_in_the_middle_of_a_step_is_a_note(self, tmp_path: Path) -> None:
+        with a_recording(tmp_path / "mine") as run:
+            run.step()
+            time.sleep(0.02)
+            with run.pause():
+                pass
+            run.step()
+
+        (note,) = load_run(tmp_path / "mine").record.notes
+        assert note.startswith("A pause began long after the last step(), in the middle of a step")
+
+    def test_with_steps_of_one_other_thread_is_none(self, tmp_path: Path) -> None:
+        with a_recording(tmp_path / "mine") as run:
+            thread = Thread(target=run.step)
+            thread.start()
+            thread.join()
+
+        assert load_run(tmp_path / "mine").record.notes == []
 
     def test_with_a_closed_stderr_is_none(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for stderr in (None, closed()):

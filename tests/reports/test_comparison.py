@@ -49,6 +49,15 @@ def a_comparison(*cells: Compared, **changes: Any) -> Comparison:
     return msgspec.structs.replace(comparison, **changes)
 
 
+def test_where_nobody_told_the_samples_of_a_step_the_rate_is_one_of_steps() -> None:
+    untold = a_cell(samples_per_s=msgspec.structs.replace(THROUGHPUT, a=None, b=None))
+
+    lines = [line.split() for line in as_text(a_comparison(untold)).splitlines()]
+    assert ["Steps/s", "0.800", "0.766", "to", "0.833", "slower"] in lines
+    assert "\nThroughput, steps/s\n" in as_text(a_comparison(untold, untold))
+    assert "\nThroughput, samples/s\n" in as_text(a_comparison(untold, a_cell()))
+
+
 def test_one_cell_is_a_table_of_quantities() -> None:
     assert as_text(a_comparison(a_cell())) == (
         "A  runs/before (3 runs)\n"

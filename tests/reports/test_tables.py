@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from powerbench.records import StepTrace
+from powerbench.records import LoopCell, StepTrace, WorkloadRecord
 from powerbench.reports.published import published_runs
 from powerbench.reports.terminal import as_terminal
 from powerbench.rundir.load import Run
 from powerbench.rundir.many import NOT_BEGUN
-from tests.reports import a_phased_run, a_run
+from tests.reports import a_phased_run, a_run, renamed
 from tests.rundir import a_record
 
 
@@ -150,6 +151,36 @@ def test_what_one_run_recorded_and_another_did_not_tells_them_apart() -> None:
     runs = [a_run(), a_run(facts={"threads": None})]
 
     assert "  B  Abacus 3000 CPU (24GB), threads not recorded, torch 2.13.0+cpu, dropout" in shown(runs)
+
+
+def test_what_a_loop_of_its_own_does_not_tell_is_never_that_of_another() -> None:
+    told, untold = a_loop(mode="training", dtype="bfloat16"), a_loop(mode="training")
+
+    both = shown([told, untold, a_loop()])  # the last is in a section of its own, in which no dtype is told
+    apart = shown([told, a_loop()])
+
+    assert both[1:3] == [
+        "  A  Abacus 3000 CPU (24GB), torch 2.13.0+cpu, 2 threads, bfloat16",
+        "  B  Abacus 3000 CPU (24GB), dtype not recorded, torch 2.13.0+cpu, 2 threads",
+    ]
+    assert apart[1:3] == [
+        "Abacus 3000 CPU (24GB), torch 2.13.0+cpu, 2 threads, bfloat16, not all of it",
+        "  recorded of every run",
+    ]
+
+
+def test_a_loop_of_its_own_of_which_nothing_is_known_is_named_by_its_name() -> None:
+    runs = [renamed(a_loop(status="failed", reason="an exception left the loop: KeyError"), "a"), a_loop()]
+
+    assert "  - mine: failed: an exception left the loop: KeyError" in shown([*runs, a_run()])
+
+
+def a_loop(**options: Any) -> Run:
+    """A run of a program's own loop that told no more than these `options`."""
+    fields = ("status", "reason")
+    record = {name: options.pop(name) for name in fields if name in options}
+    cell = LoopCell(device="cpu", model="mine", warmup=0, sync_every=1, **options)
+    return a_run(cell=cell, loop=True, workload=WorkloadRecord(samples_per_step=None), **record)
 
 
 def test_a_column_has_one_letter_in_training_and_inference() -> None:
