@@ -42,6 +42,8 @@ MOST_CUTS = 3
 USUAL_FIRST = 2
 # A rise may have gone on under as many of them; what was slow for longer was something else.
 MOST_HIDDEN = 3
+# Half an interval, as a logarithm: from half to double.
+WIDEST = log(2)
 # A rise from the start that is over by here has levelled off; one that reaches the last tenth goes on, since a steady
 # one seems to flatten on a logarithmic scale.
 SATURATED_BY, STILL_FROM = 0.5, 0.9
@@ -77,7 +79,7 @@ def find_slowdown(latency_s: Sequence[float]) -> Slowdown:
         return _insufficient(n, len(measured_s), first)
     cut = cut_spikes(measured_s[first:])
     trace = _without_warmup(_trace(cut.log, steps[first:], hidden_steps=min(first, MOST_HIDDEN)))
-    found = _judged(trace, warmup_steps=len(measured_s) - len(trace.log))
+    found = _in_doubt(_judged(trace, warmup_steps=len(measured_s) - len(trace.log)), trace)
     more_steps = _more_steps(found, trace)
     if n - len(measured_s) > MOST_UNUSABLE * n:
         found, more_steps = Found("inconclusive", None, trace.fit.constant), None
@@ -137,6 +139,15 @@ def _judged_both(rise: Change, fall: Change, mean: Floats) -> Found:
 
 def _of(change: Change) -> Found:
     return Found("slowdown" if change.size > 0 else "speedup", change, change.noise)
+
+
+def _in_doubt(found: Found, trace: Trace) -> Found:
+    """`found`, unless the noise is so large that the last tenth may as well be half as long as the first as twice."""
+    if found.change is None:
+        return found
+    ratio = end_over_start(trace.blocks, found.noise)
+    says_nothing = abs(ratio.log) < ratio.half and ratio.half > WIDEST
+    return Found("inconclusive", None, found.noise) if says_nothing else found
 
 
 def _where_nothing_is_found(trace: Trace, warmup_steps: int) -> Verdict:

@@ -435,3 +435,16 @@ class TestAcrossRepeats:
 
 def replace_verdict(slowdown: Slowdown, verdict: Verdict) -> Slowdown:
     return msgspec.structs.replace(slowdown, verdict=verdict)
+
+
+def test_a_verdict_never_stands_beside_an_interval_that_says_nothing() -> None:
+    slow_then_fast_and_uneven = [
+        *(594, 596, 592, 604, 596, 624, 643, 596, 588, 423, 9, 8, 9, 47, 133),
+        *(15, 18, 5, 7, 7, 4, 45, 142, 16, 10, 5, 5, 5, 5, 25),
+    ]
+
+    for latencies in (slow_then_fast_and_uneven, slow_then_fast_and_uneven[::-1]):
+        found = find_slowdown([milliseconds / 1000 for milliseconds in latencies])
+
+        low, high = found.ci99 or (0.0, 0.0)
+        assert (found.verdict, low < 1 < high) == ("inconclusive", True)
