@@ -106,7 +106,7 @@ def test_two_ranks_train_as_one_does_with_their_batches_together(launch: Launch,
 def test_a_straggler_works_longer_in_steps_that_last_as_long_and_a_signal_ends_all_at_one_step(
     launch: Launch, tmp_path: Path
 ) -> None:
-    idle_ms = 200
+    idle_ms = 120
     rundir = a_run(tmp_path / "run", **TINY, warmup=2, steps=1_000_000)
     process = launch(*TORCHRUN, WORKERS / "straggling.py", idle_ms, rundir.path)
     wait_for_steps(rundir, 9, process)
@@ -123,7 +123,7 @@ def test_a_straggler_works_longer_in_steps_that_last_as_long_and_a_signal_ends_a
     assert slow - quick > idle_ms / 2
     one, other = (median(steps_ms(run, rank)[2:]) for rank in RANKS)
     assert one == pytest.approx(other, rel=0.2)
-    assert one > slow > idle_ms > quick
+    assert one > slow > idle_ms
     assert run.work(0).keys() == run.work(1).keys() == set(range(len(run.steps[0])))
 
 
