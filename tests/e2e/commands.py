@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import os
 import select
@@ -13,12 +14,14 @@ import sys
 import termios
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import psutil
 import pytest
+
+from powerbench.cli.app import main
 
 POWERBENCH = (sys.executable, "-m", "powerbench")
 SLEEP = ("--model", "sleep", "--set", "sleep_ms=5")
@@ -80,10 +83,12 @@ def let_go_of(process: subprocess.Popen[str]) -> None:
 
 
 def report(*runs: Path) -> Any:
-    """What `powerbench report --json` says of `runs`."""
-    done = powerbench("report", *runs, "--json")
-    assert (done.status, done.stderr) == (0, ""), done.stderr
-    return json.loads(done.stdout)
+    """What `powerbench report --json` says of `runs`; asked in this process, since it is asked often."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        status = main(["report", *map(str, runs), "--json"])
+    assert (status, err.getvalue()) == (0, "")
+    return json.loads(out.getvalue())
 
 
 def wait_for(
