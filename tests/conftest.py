@@ -1,12 +1,16 @@
-"""One thread of torch for each session of tests, and a recorder of its own at work: two sessions share a machine."""
+"""Sessions of tests that share a machine: one thread of torch and a recorder each, and some tests alone."""
 
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import pwd
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 # The threads of OpenMP spin while they wait for one another, so that with more of them than cores all wait for long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -25,3 +29,16 @@ def pytest_configure() -> None:
     # In a container this may be refused; then two recorders may meet, which they seldom do.
     if libc.unshare(CLONE_NEWNS) == 0 and libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None) == 0:
         libc.mount(b"tmpfs", os.fsencode(state), b"tmpfs", 0, b"mode=0700")
+
+
+@pytest.fixture(autouse=True)
+def _room(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is marked `alone` runs while no other test does: it is about how busy the machine is."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    kind = fcntl.LOCK_SH if request.node.get_closest_marker("alone") is None else fcntl.LOCK_EX
+    with (folder / "door").open("w") as door, (folder / "room").open("w") as room:
+        fcntl.flock(door, fcntl.LOCK_EX)  # who waits to be alone is passed by nobody
+        fcntl.flock(room, kind)
+        fcntl.flock(door, fcntl.LOCK_UN)
+        yield
