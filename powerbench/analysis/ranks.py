@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # A rank is called a straggler where its own work takes so much longer than that of the others, and that is sure.
 SLOWER = 1.05
 # So much slower in this share of the steps, of which there are 20 at least, noise hardly makes a rank, with a memory or
-# not: of 20 steps with a spread of 30 % and a memory of .9, every tenth run (tests/benchmarks/bench_stragglers.py).
+# not: of 20 steps with a memory of .9, 4 runs in 100 (tests/benchmarks/bench_stragglers.py).
 MUCH_SLOWER, NEARLY_ALL = 1.5, 0.95
 # Only ranks that are so much slower than the middle of all, in some third of the run, are looked at closely.
 WORTH_A_LOOK = 1.02
