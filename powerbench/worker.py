@@ -23,6 +23,7 @@ from powerbench.devices import DEVICES, Device, Stopwatch, Timer
 from powerbench.endings import in_one_line, is_out_of_memory
 from powerbench.environment import describe_software
 from powerbench.errors import PowerbenchError, Unavailable
+from powerbench.loading import collections_put_off
 from powerbench.moments import be_looked_at, is_looked_at
 from powerbench.ranks import Ranks, is_peer_loss, joined, peer_loss_in_words, rank_of, speak_into
 from powerbench.records import Cell, RunRecord, phases_of
@@ -120,10 +121,11 @@ def go_on_under_profiler(record: RunRecord, step: Step, device: Device, rundir: 
 
 def measure(record: RunRecord, device: Device, rundir: RunDir, rank: int, events: EventWriter) -> Measured:
     """Build the cell and step through it to the end, or until SIGINT interrupts it."""
-    complaint = device.confirm()
-    if complaint is not None:
-        raise Unavailable(complaint)
-    software = describe_software() | set_threads(record.built_in)
+    with collections_put_off():  # torch comes in here
+        complaint = device.confirm()
+        if complaint is not None:
+            raise Unavailable(complaint)
+        software = describe_software() | set_threads(record.built_in)
     with joined(record.built_in, device, rank) as ranks:
         record = ranks.as_long_on_all(record)
         cell = record.built_in

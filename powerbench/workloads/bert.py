@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from powerbench.errors import UsageError
+from powerbench.loading import collections_put_off
 from powerbench.records import SYNTHETIC, Cell, WorkloadRecord
 from powerbench.workloads.batches import LABELS, to_device
 from powerbench.workloads.inputs import Inputs, account_of, fetched, random_inputs, rows_needed, text_inputs
@@ -57,10 +58,11 @@ class Bert:
 
         leave_no_thread()
         torch.manual_seed(cell.seed)
-        text = None if cell.dataset == SYNTHETIC else load_text(cell, most=rows_needed(cell, share))
-        config = load_config(cell, labels=LABELS if text is None else text.classes)
-        inputs = random_inputs(cell, config, share) if text is None else text_inputs(cell, text, config, share)
-        model = load_model(cell, config).to(device.torch_device())
+        with collections_put_off():
+            text = None if cell.dataset == SYNTHETIC else load_text(cell, most=rows_needed(cell, share))
+            config = load_config(cell, labels=LABELS if text is None else text.classes)
+            inputs = random_inputs(cell, config, share) if text is None else text_inputs(cell, text, config, share)
+            model = load_model(cell, config).to(device.torch_device())
         model.train(cell.mode == "training" and cell.dropout)
         account = account_of(cell, config, inputs, share)
         step = make_step(cell, ready_to_run(cell, model, inputs, device, share), inputs, device, laps)

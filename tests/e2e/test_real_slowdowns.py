@@ -20,8 +20,6 @@ from powerbench.rundir.load import Run
 from powerbench.session import record_run
 from tests.e2e.commands import ended, marked_ns, powerbench, start, stepping_in, swept
 
-pytestmark = pytest.mark.alone
-
 BERT = ("--model", "bert-tiny", "--mode", "inference", "--batch-size", "16", "--sequence-length", "64")
 # One thread: several that wait for each other all stand still whenever one of them has no core, and on a machine that
 # is busy with other tests as well their steps would take seconds.
@@ -56,6 +54,7 @@ def competing(processes: int) -> Iterator[None]:
             loop.wait()
 
 
+@pytest.mark.alone
 def test_processes_that_compete_for_the_cores_are_the_first_cause(tmp_path: Path) -> None:
     with swept(tmp_path):
         run = start(
@@ -97,7 +96,7 @@ def record_leak(parent: Path, *arguments: str, steps: int) -> Run:
 def test_memory_that_is_kept_and_walked_through_is_the_first_cause(tmp_path: Path) -> None:
     verdict, causes = explained(record_leak(tmp_path, steps=160).path)
 
-    assert verdict in ("slowdown", "no steady state")
+    assert verdict in ("slowdown", "no steady state")  # other tests come and go on the same cores
     first = foremost(causes)
     assert first["cause"] == "memory growth"
     assert first["evidence"].startswith("The worker's resident memory grew from ")
