@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -132,8 +131,7 @@ def test_a_rank_that_misses_another_says_so_in_one_line_and_ends(launch: Launch,
     ended(lost)
 
     (end, *_) = ends_of(load_run(rundir.path))
-    assert (end["event"], end["outcome"], end["peer"]) == ("end", "failed", True)
-    assert done.status in (1, -signal.SIGABRT)  # gloo may crash for want of its peer once all is said
+    assert (done.status, end["event"], end["outcome"], end["peer"]) == (1, "end", "failed", True)
     assert "onnection" in end["message"]
     assert "\n" not in end["message"]
-    assert done.status != 1 or rundir.log(0).read_text() == ""
+    assert rundir.log(0).read_text() == ""

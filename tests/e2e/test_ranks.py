@@ -115,7 +115,7 @@ class TestTwoRanks:
 
     def test_with_a_straggler_made_on_purpose_name_it(self, folder: Path) -> None:
         cell = a_cell(model="bert-tiny", batch_size=2, sequence_length=16, warmup=2, steps=22)
-        straggling = [sys.executable, str(WORKERS / "straggling.py"), "80"]
+        straggling = [sys.executable, str(WORKERS / "straggling.py"), "150"]
 
         run = record_run(cell, parent=folder, command=straggling, machine=Machine())
 
@@ -123,9 +123,11 @@ class TestTwoRanks:
         (straggler,) = summary["stragglers"]
         assert (straggler["rank"], summary["status"]) == (1, "complete")
         quick, slow = (rank["own_work_ms"] for rank in summary["per_rank"])
-        assert slow > max(80, quick)
+        assert slow > 150 > quick
         one, other = (rank["latency_median_ms"] for rank in summary["per_rank"])
         assert one == pytest.approx(other, rel=0.2)
+        assert one > slow
+        assert run.work(0).keys() == run.work(1).keys() == set(range(len(run.steps[0])))
         assert any(note.startswith("Rank 1") and "straggler" in note for note in summary["notes"])
 
     def test_are_a_cell_of_a_sweep_beside_one(self, folder: Path) -> None:
