@@ -16,7 +16,7 @@ from powerbench.analysis.flame import Cost, find_flame
 from powerbench.records import DeviceRecord, RunRecord, WorkloadRecord
 from powerbench.reports.flame import FLAME_FORMATS
 from powerbench.reports.flame.burnt import Burnt, burn, short_file, short_name
-from powerbench.reports.flame.svg import NARROWEST, WIDTH
+from powerbench.reports.flame.svg import NARROWEST, WIDTH, kind
 from powerbench.reports.flame.terminal import as_terminal, in_room
 from powerbench.rundir import RunDir
 from powerbench.rundir.load import Run, load_run
@@ -232,3 +232,19 @@ def test_files_are_named_as_briefly_as_one_knows_them_by(frame: Frame, name: str
 
 def test_a_long_name_loses_its_middle() -> None:
     assert in_room(Frame("a" * 30 + "b" * 30, "", 0), 23) == "a" * 10 + "..." + "b" * 10
+
+
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        ("/home/a/train.py", "ours"),
+        ("/home/a/powerbench/powerbench/workloads/steps.py", "ours"),
+        ("/opt/lib/python3.11/site-packages/powerbench/workloads/steps.py", "ours"),
+        ("/opt/lib/python3.11/site-packages/torch/_tensor.py", "python"),
+        ("/opt/lib/python3.11/site-packages/torch/lib/libtorch_cpu.so", "native"),
+        ("<string>", "ours"),
+        ("", "none"),
+    ],
+)
+def test_a_step_of_ours_is_ours_wherever_we_are_installed(file: str, expected: str) -> None:
+    assert kind(Frame("step", file, 1)) == expected

@@ -155,6 +155,8 @@ def kind(frame: Frame) -> str:
         return "none"
     if not frame.file.endswith(".py") and not frame.file.startswith("<"):
         return "native"
+    if "/site-packages/powerbench/" in frame.file:  # where pip puts us
+        return "ours"
     return "python" if "/site-packages/" in frame.file or "/lib/python3" in frame.file else "ours"
 
 
