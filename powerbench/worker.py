@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import os
 import signal
@@ -27,6 +26,7 @@ from powerbench.loading import collections_put_off
 from powerbench.moments import be_looked_at, is_looked_at
 from powerbench.ranks import Ranks, is_peer_loss, joined, peer_loss_in_words, rank_of, speak_into
 from powerbench.records import Cell, RunRecord, phases_of
+from powerbench.reporter import Reporter
 from powerbench.rundir import RunDir
 from powerbench.rundir.lines import EventWriter
 from powerbench.rundir.load import read_record
@@ -34,7 +34,7 @@ from powerbench.rundir.marks import MarksWriter
 from powerbench.rundir.phases import new_phases_file
 from powerbench.rundir.work import new_work_file
 from powerbench.torch_profiler import record_operators
-from powerbench.units import NS_PER_MS, NS_PER_S
+from powerbench.units import NS_PER_S
 from powerbench.workloads import workload_of
 from powerbench.workloads.laps import Laps
 from powerbench.workloads.share import WHOLE, Share, watched
@@ -44,13 +44,9 @@ if TYPE_CHECKING:
 
     from powerbench.workloads import Step
 
-REPORT_EVERY_NS = NS_PER_S
 # Room for steps that a minimum duration adds: no step of ours is shorter than 0.1 ms, and 64 MB of marks is enough.
 SHORTEST_STEP_S = 1e-4
 MOST_TIMED_STEPS = 4_000_000
-FULL_COLLECTION = 2
-# Of the young generations' collections, which come all the time, those that a step can notice.
-LONG_COLLECTION_NS = NS_PER_MS
 
 
 class Measured(NamedTuple):
@@ -295,63 +291,6 @@ def stop_on_sigint() -> Iterator[list[int]]:
         yield stopped
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-class Reporter:
-    """Writes memory gauges, and garbage collections that are full or long, as events; at most once a second.
-
-    A rank among several has a `watch`, whose readings are then written too.
-    """
-
-    def __init__(
-        self,
-        events: EventWriter,
-        device: Device,
-        watch: Stopwatch | None = None,
-        *,
-        clock_ns: Callable[[], int] = time.monotonic_ns,
-    ) -> None:
-        self._events = events
-        self._device = device
-        self._watch = watch
-        self._clock_ns = clock_ns
-        self._collections: list[tuple[int, int, int]] = []
-        self._started_ns = 0
-
-    def __enter__(self) -> Reporter:
-        gc.callbacks.append(self.collected)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        gc.callbacks.remove(self.collected)
-        self._write_collections()
-        self._settle()
-
-    def __call__(self, now_ns: int) -> int:
-        """Report, and say when to come again (ns)."""
-        memory = self._device.memory()
-        if memory:
-            self._events.write("memory", time_ns=now_ns, **memory)
-        self._write_collections()
-        self._settle()
-        return now_ns + REPORT_EVERY_NS
-
-    def collected(self, phase: str, info: dict[str, int]) -> None:
-        """Take note of a collection that begins or ends, as the interpreter tells it (gc.callbacks)."""
-        now, generation = self._clock_ns(), info["generation"]
-        if phase == "start":
-            self._started_ns = now
-        elif generation == FULL_COLLECTION or now - self._started_ns >= LONG_COLLECTION_NS:
-            self._collections.append((self._started_ns, now, generation))
-
-    def _settle(self) -> None:
-        if self._watch is not None:
-            self._watch.settle()
-
-    def _write_collections(self) -> None:
-        for start, end, generation in self._collections:
-            self._events.write("gc", time_ns=start, end_ns=end, generation=generation)
-        self._collections.clear()
 
 
 if __name__ == "__main__":

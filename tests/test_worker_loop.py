@@ -14,16 +14,9 @@ from hypothesis import strategies as st
 from powerbench.devices.cpu import Cpu
 from powerbench.devices.stopwatches import ClockStopwatch
 from powerbench.records import Cell
+from powerbench.reporter import LONG_COLLECTION_NS, REPORT_EVERY_NS, Reporter
 from powerbench.rundir.lines import EventWriter, LineTail, read_events
-from powerbench.worker import (
-    LONG_COLLECTION_NS,
-    REPORT_EVERY_NS,
-    Loop,
-    Reporter,
-    most_steps,
-    run_windows,
-    set_threads,
-)
+from powerbench.worker import Loop, most_steps, run_windows, set_threads
 
 MS = 1_000_000
 

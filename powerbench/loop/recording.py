@@ -24,10 +24,10 @@ from powerbench.loop.pipe import SupervisorPipe
 from powerbench.loop.program import describe_program, how_it_ended, shown
 from powerbench.moments import be_looked_at
 from powerbench.records import WorkloadRecord
+from powerbench.reporter import REPORT_EVERY_NS, Reporter
 from powerbench.rundir import RunDir
 from powerbench.rundir.lines import EventWriter
 from powerbench.rundir.marks import GrowingMarks
-from powerbench.worker import REPORT_EVERY_NS, Reporter
 
 # What marks and events may raise: torch's errors are RuntimeErrors, a full disk is an OSError.
 TROUBLE = (RuntimeError, OSError, ValueError, IndexError)

@@ -14,10 +14,11 @@ from pathlib import Path
 
 from powerbench.devices import DEVICES, Timer
 from powerbench.profile import make_cell, resolve
+from powerbench.reporter import Reporter
 from powerbench.rundir import RunDir
 from powerbench.rundir.lines import EventWriter
 from powerbench.rundir.marks import MarksWriter
-from powerbench.worker import Loop, Reporter
+from powerbench.worker import Loop
 from powerbench.workloads import workload_of
 
 MARK_LIMIT_US = 5.0

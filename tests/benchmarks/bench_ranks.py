@@ -20,11 +20,12 @@ from powerbench.devices import DEVICES
 from powerbench.profile import make_cell, resolve
 from powerbench.ranks import Ranks, joined
 from powerbench.records import Cell
+from powerbench.reporter import Reporter
 from powerbench.rundir import RunDir
 from powerbench.rundir.lines import EventWriter
 from powerbench.rundir.marks import MarksWriter
 from powerbench.rundir.work import new_work_file
-from powerbench.worker import Loop, Reporter
+from powerbench.worker import Loop
 from powerbench.workloads import Step
 from powerbench.workloads.batches import to_device
 from powerbench.workloads.bert import Bert
